@@ -1,0 +1,56 @@
+"""Checks of arguments: every refusal is one sentence that says what to do."""
+
+from collections.abc import Collection
+
+import torch
+from torch import Tensor
+
+
+class InputError(ValueError):
+    """An argument that cannot be used; the message names it, what was expected, and what came."""
+
+
+def check_count(name: str, value: object, *, at_least: int = 1) -> int:
+    """Return `value` if it is an integer of at least `at_least`, else raise `InputError`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
+        raise InputError(
+            f"{name} must be a whole number of at least {at_least}, got {value!r}; "
+            f"pass such a number."
+        )
+    return value
+
+
+def check_number(
+    name: str, value: object, *, above: float | None = None, at_least: float | None = None
+) -> float:
+    """Return `value` as a finite float within its bound, else raise `InputError`."""
+    bound = (
+        f" above {above:g}" if above is not None
+        else f" of at least {at_least:g}" if at_least is not None
+        else ""
+    )  # fmt: skip
+    number = float(value) if isinstance(value, int | float) else float("nan")
+    inside = (above is None or number > above) and (at_least is None or number >= at_least)
+    if isinstance(value, bool) or not abs(number) < float("inf") or not inside:
+        raise InputError(
+            f"{name} must be a finite number{bound}, got {value!r}; pass such a number."
+        )
+    return number
+
+
+def check_choice(name: str, value: object, choices: Collection[str]) -> str:
+    """Return `value` if it is one of `choices`, else raise `InputError`."""
+    if not isinstance(value, str) or value not in choices:
+        raise InputError(f"{name} must be one of {', '.join(choices)}, got {value!r}; choose one.")
+    return value
+
+
+def check_finite(name: str, value: Tensor) -> Tensor:
+    """Return `value` if it holds neither NaN nor infinity, else raise `InputError`."""
+    bad = int((~torch.isfinite(value)).sum())
+    if bad:
+        raise InputError(
+            f"{name} must be finite, but {bad} of its {value.numel()} entries are NaN or "
+            f"infinite; remove or replace them."
+        )
+    return value

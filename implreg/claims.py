@@ -1,0 +1,247 @@
+"""The claims ledger: what is claimed, how it is tested, and the verdict that a run computes."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from implreg.checks import InputError
+from implreg.statistics import Estimate
+
+MIME = "application/vnd.implreg.verdict+json"
+GROWTH_MARGIN = 1.1  # a ratio up to 10 % above 1 counts as no growth
+HYPOTHESIS_MARGIN = 0.15  # an interval this close to its target can tell equal from different
+
+
+class Outcome(StrEnum):
+    """What a test can say of a claim."""
+
+    SUPPORTED = "supported"
+    CORRECTED = "supported with a correction"
+    NOT_SUPPORTED = "not supported"
+    UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement and, in words, the test on measured numbers that decides it."""
+
+    id: str
+    statement: str
+    test: str
+
+
+CLAIMS = {
+    claim.id: claim
+    for claim in (
+        Claim(
+            "C1",
+            "Over-parameterised networks generalise without explicit regularisation.",
+            "The test error does not grow with width beyond interpolation.",
+        ),
+        Claim(
+            "C2",
+            "At initialisation the gradient gap deviation falls as width to the power −1/2.",
+            "The interval of the exponent contains −1/2 and lies below 0.",
+        ),
+        Claim(
+            "C3",
+            "After SGD the gradient gap deviation still falls with width.",
+            "The interval of the exponent, over trained networks, lies below 0; if it does not "
+            "contain −1/2 the exponent is a correction.",
+        ),
+        Claim(
+            "C4",
+            "The gradient deflection does not grow with width.",
+            "The interval of its ratio, widest to narrowest network, lies below 1.1.",
+        ),
+        Claim(
+            "C5",
+            "Gradient gaps act like a random-walk bridge.",
+            "The interval of bridge estimate over gradient gap deviation contains 1 and is "
+            "narrower than 0.3.",
+        ),
+        Claim(
+            "C6",
+            "SGD keeps the path almost straight.",
+            "After training the interval of fluctuation over edge margin lies below 1.",
+        ),
+        Claim(
+            "C7",
+            "Random initialisation is what keeps the path straight and the error low.",
+            "From every other start, at the same training loss, deflection and test error are "
+            "higher: the intervals of both ratios to the random start lie above 1.",
+        ),
+        Claim(
+            "C8",
+            "Measures of curvature track generalisation.",
+            "Rank correlation with the test error across all runs.",
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome of a claim's test, with the numbers that it rests on.
+
+    Attributes:
+        claim: id of the claim, such as "C2".
+        outcome: what the test says.
+        effect: the tested quantity with its 95 % interval and number of seeds.
+        quantity: what `effect` is, in words.
+        scope: data, networks and training that were tested, in words.
+    """
+
+    claim: str
+    outcome: Outcome
+    effect: Estimate
+    quantity: str
+    scope: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As one flat row: the claim's id and statement, the outcome and the effect."""
+        return {
+            "id": self.claim,
+            "statement": CLAIMS[self.claim].statement,
+            "verdict": str(self.outcome),
+            "quantity": self.quantity,
+            "effect": self.effect.value,
+            "low": self.effect.low,
+            "high": self.effect.high,
+            "seeds": self.effect.n,
+            "scope": self.scope,
+        }
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
+        claim = CLAIMS[self.claim]
+        lines = {
+            "Test": claim.test,
+            "Found": f"{self.quantity}: {self.effect} (95 % interval, {self.effect.n} seeds); "
+            f"{self.scope}.",
+        }
+        body = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in lines.items())
+        kind = self.outcome.name.lower().replace("_", "-")
+        title = f"{claim.id}. {claim.statement}"
+        return {
+            "text/plain": f"{title} {self.outcome}: {lines['Found']}",
+            "text/markdown": f"**{title}** *{self.outcome}*\n\n"
+            + "\n\n".join(f"{name}: {text}" for name, text in lines.items()),
+            "text/html": f'<div class="claim claim-{kind}"><p class="claim-title">{escape(title)} '
+            f'<strong class="claim-verdict">{self.outcome}</strong></p><dl>{body}</dl></div>',
+            MIME: self.to_dict(),
+        }
+
+
+def width_exponent(claim: str, exponent: Estimate, *, scope: str) -> Verdict:
+    """C2 and C3: does the gradient gap deviation fall with width, and with exponent −1/2?"""
+    if exponent.high < 0:
+        outcome = Outcome.SUPPORTED if -0.5 in exponent else Outcome.CORRECTED
+    else:
+        outcome = Outcome.NOT_SUPPORTED if exponent.low > 0 else Outcome.UNDECIDED
+    return Verdict(claim, outcome, exponent, "exponent of width", scope)
+
+
+def no_growth(ratio: Estimate, *, scope: str) -> Verdict:
+    """C4: is the deflection of the widest network no larger than that of the narrowest?"""
+    if ratio.high <= GROWTH_MARGIN:
+        outcome = Outcome.SUPPORTED
+    else:
+        outcome = Outcome.NOT_SUPPORTED if ratio.low > GROWTH_MARGIN else Outcome.UNDECIDED
+    return Verdict("C4", outcome, ratio, "deflection, widest over narrowest network", scope)
+
+
+def random_walk_bridge(ratio: Estimate, *, scope: str) -> Verdict:
+    """C5: is the bridge estimate equal to the gradient gap deviation?"""
+    if 1 not in ratio:
+        outcome = Outcome.NOT_SUPPORTED
+    else:
+        narrow = ratio.high - ratio.low < 2 * HYPOTHESIS_MARGIN
+        outcome = Outcome.SUPPORTED if narrow else Outcome.UNDECIDED
+    return Verdict("C5", outcome, ratio, "bridge estimate over gradient gap deviation", scope)
+
+
+def almost_straight(ratio: Estimate, *, scope: str) -> Verdict:
+    """C6: is the fluctuation after training smaller than the edge margin?"""
+    if ratio.high < 1:
+        outcome = Outcome.SUPPORTED
+    else:
+        outcome = Outcome.NOT_SUPPORTED if ratio.low > 1 else Outcome.UNDECIDED
+    return Verdict("C6", outcome, ratio, "fluctuation over edge margin", scope)
+
+
+def other_starts(
+    deflection: Mapping[str, Estimate], error: Mapping[str, Estimate], *, scope: str
+) -> Verdict:
+    """C7: are deflection and test error higher from every start that is not random?
+
+    Args:
+        deflection: by start, the ratio of its deflection to that of the random start.
+        error: by start, the same ratio of test errors.
+        scope: what was tested.
+
+    The effect shown is the smallest of the ratios of test errors.
+
+    Raises:
+        InputError: no start, or different starts in the two.
+    """
+    if not deflection or deflection.keys() != error.keys():
+        raise InputError(
+            f"deflection and error must hold the same starts, at least one, got "
+            f"{list(deflection)} and {list(error)}; compute both for every start."
+        )
+    ratios = [*deflection.values(), *error.values()]
+    if all(ratio.low > 1 for ratio in ratios):
+        outcome = Outcome.SUPPORTED
+    elif any(ratio.high < 1 for ratio in ratios):
+        outcome = Outcome.NOT_SUPPORTED
+    else:
+        outcome = Outcome.UNDECIDED
+    start = min(error, key=lambda name: error[name].value)
+    quantity = f"test error, start “{start}” over random start (smallest of the ratios)"
+    return Verdict("C7", outcome, error[start], quantity, scope)
+
+
+def ledger(folder: str | Path) -> pd.DataFrame:
+    """Every claim with the verdicts that executed chapters hold, one row per verdict.
+
+    Args:
+        folder: of executed notebooks (`.ipynb`); each verdict that they display is read.
+
+    Returns:
+        Columns as in `Verdict.to_dict`, and `chapter`. A claim without a verdict has one row with
+        the verdict "not yet tested".
+
+    Raises:
+        InputError: the folder does not exist, or holds a notebook that cannot be read.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(
+            f"chapters must be a folder of executed notebooks, got {str(folder)!r}, which does "
+            f"not exist; run the other chapters first (python -m implreg book)."
+        )
+    rows = []
+    for path in sorted(folder.glob("*.ipynb")):
+        try:
+            cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        except (ValueError, KeyError, OSError) as error:
+            raise InputError(
+                f"chapters must hold executed notebooks, but {path.name} cannot be read "
+                f"({error}); run that chapter again."
+            ) from error
+        outputs = [output for cell in cells for output in cell.get("outputs", [])]
+        found = [o["data"][MIME] for o in outputs if MIME in o.get("data", {})]
+        rows += [verdict | {"chapter": path.stem} for verdict in found]
+    tested = {row["id"] for row in rows}
+    rows += [
+        {"id": claim.id, "statement": claim.statement, "verdict": "not yet tested"}
+        for claim in CLAIMS.values()
+        if claim.id not in tested
+    ]
+    return pd.DataFrame(rows).sort_values("id", kind="stable", ignore_index=True)

@@ -1,0 +1,1 @@
+"""One module per chapter: a frozen configuration, and `run` from it to a tidy table."""

@@ -1,0 +1,343 @@
+r"""Numbers that say how strongly a traced path bends.
+
+Notation, for one output on one path with :math:`M` switches: slopes :math:`s_0, \dots, s_M`,
+gradient gaps :math:`g_i = s_i - s_{i-1}`. Unless they say otherwise, measures return one number per
+path and output, a float64 tensor of shape (P, C), in the units of the trace: use
+`trace.per_unit_length()` for slopes per unit length and `normalize` for the normalised variants.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from implreg.checks import InputError, check_count
+from implreg.datasets import Pairs
+from implreg.tracing import Trace
+
+
+def pool(measured: Tensor) -> float:
+    r"""Root mean square over paths and outputs, leaving out NaN (paths without a switch).
+
+    >>> pool(torch.tensor([[3.0, 4.0], [torch.nan, 5.0]]))
+    4.08248...
+    """
+    return float(measured.square().nanmean().sqrt())
+
+
+def quadratic_variation(trace: Trace) -> Tensor:
+    r"""Quadratic variation of the slope, :math:`V = \sum_i g_i^2`, (P, C).
+
+    Source: theorem T3 of the book gives its expectation at initialisation.
+
+    >>> import implreg as ir
+    >>> net = ir.mlp(3, 50, 2, seed=0)
+    >>> trace = ir.trace(net, (torch.zeros(1, 3) + 1, torch.eye(3)[:1]))
+    >>> bool(torch.allclose(quadratic_variation(trace)[0], trace.gaps.square().sum(0)))
+    True
+    """
+    return _sum(trace, trace.gaps.square())
+
+
+def total_variation(trace: Trace) -> Tensor:
+    r"""Total variation of the slope, :math:`\sum_i |g_i|`, (P, C).
+
+    This is the path's share of the second-order total variation of the network.
+
+    >>> import implreg as ir
+    >>> trace = ir.trace(ir.mlp(3, 9, 1, seed=0), (torch.ones(1, 3), torch.eye(3)[:1]))
+    >>> bool(total_variation(trace) >= (trace.slopes[-1] - trace.slopes[0]).abs())
+    True
+    """
+    return _sum(trace, trace.gaps.abs())
+
+
+def gap_deviation(trace: Trace) -> Tensor:
+    r"""Gradient gap deviation, :math:`\sigma_\mathrm{gap} = \sqrt{\frac1M \sum_i g_i^2}`, (P, C).
+
+    NaN on a path without a switch, where there is no gap to measure; `pool` leaves those out.
+
+    Source: the estimator "hess." in figures 2 to 5 of Kubo et al. (2019), here without sampling.
+
+    >>> import implreg as ir
+    >>> trace = ir.trace(ir.mlp(3, 50, 1, seed=0), (torch.ones(1, 3), -torch.eye(3)[:1]))
+    >>> bool(torch.isclose(gap_deviation(trace)[0, 0], trace.gaps.square().mean().sqrt()))
+    True
+    """
+    return (quadratic_variation(trace) / trace.switches[:, None]).sqrt()
+
+
+def deflection(trace: Trace) -> Tensor:
+    r"""Gradient deflection, :math:`\delta = \sigma_\mathrm{gap} \sqrt M / 2 = \sqrt V / 2`, (P, C).
+
+    The standard deviation, at its middle, of a random-walk bridge of M steps with deviation
+    :math:`\sigma_\mathrm{gap}`. Zero on a path without a switch.
+
+    Source: figures 2 to 5 of Kubo et al. (2019).
+
+    >>> import implreg as ir
+    >>> trace = ir.trace(ir.mlp(3, 50, 1, seed=0), (torch.ones(1, 3), -torch.eye(3)[:1]))
+    >>> delta = gap_deviation(trace) * trace.switches[:, None].sqrt() / 2
+    >>> bool(torch.allclose(deflection(trace), delta))
+    True
+    """
+    return quadratic_variation(trace).sqrt() / 2
+
+
+def mid_path_deflection(trace: Trace) -> Tensor:
+    r"""The slope after half of the switches minus the mean of the end slopes, (P, C).
+
+    .. math:: s_{\lfloor M/2 \rfloor} - (s_0 + s_M)/2
+
+    Its standard deviation is what `deflection` predicts for a random-walk bridge.
+
+    >>> import implreg as ir
+    >>> trace = ir.trace(ir.mlp(3, 50, 1, seed=0), (torch.ones(1, 3), -torch.eye(3)[:1]))
+    >>> s = trace.slopes[:, 0]
+    >>> bool(torch.isclose(mid_path_deflection(trace)[0, 0], s[len(s) // 2] - (s[0] + s[-1]) / 2))
+    False
+    """
+    return _split_deflection(trace, trace.switches // 2)
+
+
+def bridge_deviation(trace: Trace) -> float:
+    r"""Bridge estimate :math:`\sigma_\mathrm{bridge}` of the gradient gap deviation, one number.
+
+    The standard deviation, over paths and outputs, of `mid_path_deflection` divided by
+    :math:`\sqrt M / 2`; paths without a switch are left out (NaN if there is no other). If gaps are
+    uncorrelated with mean zero it equals :math:`\sigma_\mathrm{gap}`: the random-walk-bridge
+    hypothesis.
+
+    Source: the estimator "grad." in figures 2 to 5 of Kubo et al. (2019).
+
+    >>> import implreg as ir
+    >>> net, random = ir.mlp(3, 900, 5, seed=0), torch.Generator().manual_seed(0)
+    >>> trace = ir.trace(net, tuple(torch.randn(2, 200, 3, generator=random)))
+    >>> ratio = bridge_deviation(trace) / pool(gap_deviation(trace))
+    >>> 0.8 < ratio < 1.2
+    True
+    """
+    bends = trace.switches > 0
+    scaled = mid_path_deflection(trace)[bends] / (trace.switches[bends, None].sqrt() / 2)
+    return float(scaled.std(correction=0)) if len(scaled) else float("nan")
+
+
+def bridge_curve(trace: Trace, points: int = 21) -> Tensor:
+    r"""The bridge estimate for a split after any share of the switches, (points,).
+
+    For shares :math:`u` evenly spaced in [0, 1], the root mean square over paths and outputs of
+    :math:`2 (s_{\lfloor uM \rfloor} - (s_0 + s_M)/2) / \sqrt M`. For uncorrelated gaps it is
+    :math:`\sigma_\mathrm{gap}` at *every* share.
+
+    Raises:
+        InputError: fewer than two points.
+    """
+    check_count("points", points, at_least=2)
+    bends = (trace.switches > 0)[:, None]
+    curve = []
+    for share in torch.linspace(0, 1, points, dtype=torch.float64):
+        split = _split_deflection(trace, (trace.switches * float(share)).long())
+        scaled = torch.where(bends, split / (trace.switches[:, None].sqrt() / 2), torch.nan)
+        curve.append(pool(scaled))
+    return torch.tensor(curve, dtype=torch.float64)
+
+
+def variance_ratio(trace: Trace, lags: Sequence[int]) -> Tensor:
+    r"""Growth of the slope's variance against that of a random walk, one number per lag.
+
+    .. math:: \frac{\overline{(s_{i+k} - s_i)^2}}{k \, \overline{g_i^2}}
+
+    over all i, paths and outputs: 1 at every lag k for uncorrelated gaps, below 1 where gaps
+    anti-correlate. NaN where no path has k switches.
+
+    Raises:
+        InputError: a lag below 1.
+
+    >>> import implreg as ir
+    >>> trace = ir.trace(ir.mlp(3, 50, 1, seed=0), (torch.ones(1, 3), -torch.eye(3)[:1]))
+    >>> variance_ratio(trace, [1]).tolist()
+    [1.0]
+    """
+    square = trace.gaps.square().mean()
+    ratios = [
+        _lagged(trace.slopes, trace.piece_path, lag, lambda a, b: (b - a).square()) / (lag * square)
+        for lag in lags
+    ]
+    return torch.stack(ratios)
+
+
+def gap_correlation(
+    trace: Trace, lags: Sequence[int], *, layers: tuple[int, int] | None = None
+) -> Tensor:
+    r"""Correlation of gradient gaps k switches apart on one path, one number per lag.
+
+    .. math:: \overline{g_i \, g_{i+k}} / \overline{g_i^2}
+
+    over all i, paths and outputs; gaps have mean zero by symmetry at initialisation. With `layers`
+    = (a, b), over those i alone where switch i is of layer a and switch i + k of layer b. NaN where
+    there is no such pair of switches.
+
+    Raises:
+        InputError: a lag below 1, or a layer that the trace does not have.
+    """
+    gaps = trace.gaps
+    if layers is not None and not all(0 <= layer < len(trace.layers) for layer in layers):
+        raise InputError(
+            f"layers must be two of the {len(trace.layers)} traced layers counted from 0, got "
+            f"{layers}; choose such layers."
+        )
+
+    def correlation(lag: int) -> Tensor:
+        if layers is None:
+            return _lagged(gaps, trace.path, lag, torch.mul) / gaps.square().mean()
+        first, second = (torch.where((trace.layer == a)[:, None], gaps, torch.nan) for a in layers)
+        product = _lagged(first, trace.path, lag, torch.mul, after=second)
+        return product / (first.square().nanmean() * second.square().nanmean()).sqrt()
+
+    return torch.stack([correlation(lag) for lag in lags])
+
+
+def fluctuation(trace: Trace) -> Tensor:
+    r"""Largest distance from the chord, :math:`\max_t |\phi(t) - \mathrm{chord}(t)|`, (P, C).
+
+    The chord is the straight line from :math:`\phi(0)` to :math:`\phi(1)`. Exact, since a piecewise
+    linear function is farthest from a line at a breakpoint.
+
+    Source: figure 6 of Kubo et al. (2019).
+
+    >>> import implreg as ir
+    >>> trace = ir.trace(ir.mlp(3, 50, 1, seed=0), (torch.ones(1, 3), 2 * torch.ones(1, 3)))
+    >>> bool(fluctuation(trace) < 1e-12)  # a bias-free network is linear along a ray
+    True
+    """
+    start = trace.values[trace.first_pieces]
+    t, path = trace.piece_start[:, None], trace.piece_path
+    chord = start[path] + t * (trace.ends - start)[path]
+    distance = (trace.values - chord).abs()
+    index = path[:, None].expand_as(distance)
+    return torch.zeros_like(start).scatter_reduce(0, index, distance, "amax")
+
+
+def edge_margin(trace: Trace, pairs: Pairs) -> Tensor:
+    r"""Mean over both ends of (logit of the end's label - largest other logit), (P,).
+
+    Positive where both ends are classified well on average.
+
+    Raises:
+        InputError: `pairs` are not those of the trace, or the network has a single output.
+
+    Source: figure 6 of Kubo et al. (2019).
+    """
+    outputs = trace.ends.shape[1]
+    if (
+        len(pairs) != len(trace)
+        or outputs < 2
+        or int(max(pairs.y0.max(), pairs.y1.max())) >= outputs
+    ):
+        raise InputError(
+            f"pairs must be the {len(trace)} pairs of the trace with labels below its {outputs} "
+            f"outputs (two or more), got {len(pairs)} pairs; pass the pairs that were traced."
+        )
+
+    def margin(logits: Tensor, label: Tensor) -> Tensor:
+        own = logits.gather(1, label[:, None])
+        others = logits.scatter(1, label[:, None], -torch.inf)
+        return own[:, 0] - others.max(dim=1).values
+
+    starts = trace.values[trace.first_pieces]
+    labels = (pairs.y0.to(starts.device), pairs.y1.to(starts.device))
+    return (margin(starts, labels[0]) + margin(trace.ends, labels[1])) / 2
+
+
+def normalize(trace: Trace, initial: Trace) -> Trace:
+    r"""The trace relative to how much the outputs have grown since initialisation.
+
+    Outputs, slopes and gaps at :math:`X_t` are divided by :math:`(1-t) r_0 + t r_1` with
+    :math:`r_i = \|f(X_i)\| / \|f_\mathrm{init}(X_i)\|`; a slope is divided at the middle of its
+    piece. Then every measure applies.
+
+    Args:
+        trace: of the trained network.
+        initial: of the same network at initialisation, on the same paths.
+
+    Raises:
+        InputError: the two traces are not of the same paths and outputs, or an output vector at an
+            end is zero.
+
+    Source: the released program of Kubo et al. (2019).
+    """
+    if trace.ends.shape != initial.ends.shape or not torch.allclose(trace.lengths, initial.lengths):
+        raise InputError(
+            f"initial must be a trace of the same paths as trace, got {len(initial)} paths for "
+            f"{len(trace)} and {initial.ends.shape[1]} outputs for {trace.ends.shape[1]}; trace "
+            f"both networks on the same pairs."
+        )
+    start, start_initial = (x.values[x.first_pieces].norm(dim=1) for x in (trace, initial))
+    end, end_initial = (x.ends.norm(dim=1) for x in (trace, initial))
+    if not all((x > 0).all() for x in (start, start_initial, end, end_initial)):
+        raise InputError(
+            "trace and initial must have outputs that are not zero at both ends of every path; "
+            "leave out the pairs where they are, or use the raw measures."
+        )
+    r0, r1 = start / start_initial, end / end_initial
+
+    def growth(t: Tensor, path: Tensor) -> Tensor:
+        return ((1 - t) * r0[path] + t * r1[path])[:, None]
+
+    pieces = trace.piece_path
+    middle = (trace.piece_start + trace.piece_end) / 2
+    return replace(
+        trace,
+        gaps=trace.gaps / growth(trace.t, trace.path),
+        slopes=trace.slopes / growth(middle, pieces),
+        values=trace.values / growth(trace.piece_start, pieces),
+        ends=trace.ends / r1[:, None],
+    )
+
+
+def summary(trace: Trace, pairs: Pairs | None = None) -> dict[str, float]:
+    """All measures of a trace, each as one number: a row of a tidy table.
+
+    Measures per path and output are pooled (`pool`); switches, fluctuation and edge margin are
+    means over paths (and outputs). The edge margin needs `pairs`.
+    """
+    row = {
+        "switches": float(trace.switches.double().mean()),
+        "gap_deviation": pool(gap_deviation(trace)),
+        "bridge_deviation": bridge_deviation(trace),
+        "deflection": pool(deflection(trace)),
+        "mid_path_deflection": pool(mid_path_deflection(trace)),
+        "quadratic_variation": float(quadratic_variation(trace).mean()),
+        "total_variation": float(total_variation(trace).mean()),
+        "fluctuation": float(fluctuation(trace).mean()),
+    }
+    if pairs is not None:
+        row["edge_margin"] = float(edge_margin(trace, pairs).mean())
+    return row
+
+
+def _sum(trace: Trace, per_switch: Tensor) -> Tensor:
+    """Sum over the switches of each path, (S, C) -> (P, C)."""
+    return torch.zeros_like(trace.ends).index_add(0, trace.path, per_switch)
+
+
+def _split_deflection(trace: Trace, split: Tensor) -> Tensor:
+    """Slope after `split` (P,) switches minus the mean of the end slopes, (P, C)."""
+    first = trace.first_pieces
+    middle, start, end = (trace.slopes[first + k] for k in (split, 0, trace.switches))
+    return middle - (start + end) / 2
+
+
+def _lagged(
+    rows: Tensor,
+    path: Tensor,
+    lag: int,
+    function: Callable[[Tensor, Tensor], Tensor],
+    after: Tensor | None = None,
+) -> Tensor:
+    """Mean of function(row i, row i + lag) over rows of the same path, leaving out NaN."""
+    check_count("lags", lag)
+    after = rows if after is None else after
+    same_path = path[lag:] == path[:-lag]
+    return torch.nanmean(function(rows[:-lag][same_path], after[lag:][same_path]))
