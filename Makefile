@@ -1,0 +1,68 @@
+# The targets install what they need into .venv, once.
+
+PROFILE ?= default
+# The interpreter that makes .venv; by default the first of these that works.
+PYTHON ?=
+PORT ?= 8000
+
+VENV := .venv
+BIN := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+
+.PHONY: help book test lint serve clean
+
+help:
+	@echo "make book    run the chapters, build the site in _build/html (PROFILE=smoke|default|paper)"
+	@echo "make serve   show the built site on http://localhost:$(PORT)"
+	@echo "make test    run the tests"
+	@echo "make lint    check style and types"
+	@echo "make clean   remove what was built, stored runs included, but not .venv"
+	@echo
+	@echo "PYTHON=/path/to/python3 chooses the interpreter for .venv (3.11 or newer)."
+
+book: $(STAMP)
+	@echo "==> Making the book, profile $(PROFILE) (smoke: 2 minutes, default: 15 minutes on 2 cores, paper: days)"
+	@$(BIN) -m implreg book --profile $(PROFILE)
+
+test: $(STAMP)
+	@echo "==> Running the tests (some minutes)"
+	@$(BIN) -m pytest
+
+lint: $(STAMP)
+	@echo "==> Checking style and types (a minute)"
+	@$(BIN) -m ruff check
+	@$(BIN) -m ruff format --check
+	@$(BIN) -m mypy
+
+serve:
+	@test -f _build/html/index.html || { echo "There is no site in _build/html yet; run 'make book' first." >&2; exit 1; }
+	@echo "==> Open http://localhost:$(PORT) (Ctrl-C stops)"
+	@$(if $(realpath $(BIN)),$(BIN),python3) -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
+
+clean:
+	rm -rf _build .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
+
+# An environment whose interpreter has gone is made anew.
+ifeq ($(realpath $(BIN)),)
+.PHONY: $(STAMP)
+endif
+
+# The stamp is written last: an installation that broke off is taken up again by the next make.
+$(STAMP): pyproject.toml constraints.txt
+	@found=""; \
+	if ! $(BIN) -m pip --version >/dev/null 2>&1; then \
+		for candidate in $(if $(PYTHON),"$(PYTHON)",python3 python3.13 python3.12 python3.11); do \
+			if "$$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+				found="$$candidate"; break; \
+			fi; \
+		done; \
+		if [ -z "$$found" ]; then \
+			echo "$(if $(PYTHON),PYTHON=$(PYTHON) is not,There is no) Python 3.11 or newer with its venv module here; install one (on Debian and Ubuntu: apt install python3-venv) or name one, as in 'make book PYTHON=/path/to/python3.12'." >&2; \
+			exit 1; \
+		fi; \
+		echo "==> Creating $(VENV) with $$found (10 seconds)"; \
+		"$$found" -m venv --clear $(VENV) || exit 1; \
+	fi
+	@echo "==> Installing implreg and its libraries into $(VENV) (2 to 10 minutes, mostly download)"
+	@$(BIN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[book,test,dev]'
+	@touch $@
