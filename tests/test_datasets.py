@@ -1,0 +1,491 @@
+"""Data sets, preprocessing and pairs."""
+
+import functools
+import gzip
+import hashlib
+import http.server
+import math
+import random
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from implreg import sources
+from implreg.checks import InputError
+from implreg.datasets import Dataset, describe, fetch, load, pairs, preprocess
+
+NAMES = ("digits", "mnist1d", "fashion-mnist")
+
+quick = settings(max_examples=40, deadline=None)
+
+
+@functools.cache
+def loaded(name: str) -> Dataset:
+    return load(name)
+
+
+def small(labels: list[int], test_labels: list[int], seed: int = 0) -> Dataset:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(len(labels), 3, generator=generator, dtype=torch.float64)
+    x_test = torch.randn(len(test_labels), 3, generator=generator, dtype=torch.float64)
+    y, y_test = torch.tensor(labels), torch.tensor(test_labels)
+    return Dataset("small", x, y, x_test, y_test, int(max(y.max(), y_test.max())) + 1, "made here.")
+
+
+# Data sets
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_load_gives_preprocessed_samples_as_described(name):
+    data = loaded(name)
+    row = describe().set_index("name").loc[name]
+    assert data.x_train.shape == (row.train, row.features)
+    assert data.x_test.shape == (row.test, row.features)
+    assert data.classes == row.classes == 10
+    assert data.origin == row.origin and data.origin.endswith(".")
+    for x, y in ((data.x_train, data.y_train), (data.x_test, data.y_test)):
+        assert x.dtype == torch.float64 and y.dtype == torch.int64 and len(x) == len(y)
+        assert torch.isfinite(x).all()
+        torch.testing.assert_close(
+            x.norm(dim=1), torch.full((len(x),), math.sqrt(x.shape[1]), dtype=torch.float64)
+        )
+        assert y.unique().tolist() == list(range(10))
+
+
+def test_digits_are_split_evenly_and_without_overlap():
+    (x, y), (x_test, y_test) = sources.digits()
+    assert len(x) + len(x_test) == 1797
+    share = np.bincount(y_test) / (np.bincount(y) + np.bincount(y_test))
+    assert np.all((share > 0.19) & (share <= 0.2))
+    assert not {row.tobytes() for row in x} & {row.tobytes() for row in x_test}
+
+
+def test_fashion_subset_is_balanced():
+    data = loaded("fashion-mnist")
+    assert torch.bincount(data.y_train).tolist() == [400] * 10
+    assert torch.bincount(data.y_test).tolist() == [100] * 10
+
+
+def test_fashion_subset_is_the_first_of_each_class_of_the_full_set():
+    if not sources._DEBIAN.is_dir():
+        pytest.skip("Debian's package dataset-fashion-mnist is not installed.")
+    for (x, y), (shipped, labels), count in zip(
+        sources.full_fashion_mnist(sources._DEBIAN), sources.fashion_mnist(), (400, 100)
+    ):
+        first = np.concatenate([np.flatnonzero(y == label)[:count] for label in range(10)])
+        first.sort()
+        assert np.array_equal(x[first], shipped) and np.array_equal(y[first], labels)
+
+
+def test_mnist1d_keeps_global_random_states():
+    np.random.seed(5)
+    random.seed(5)
+    torch.manual_seed(5)
+    before = (np.random.get_state()[1].copy(), random.getstate(), torch.get_rng_state())
+    sources.mnist1d.cache_clear()
+    first = sources.mnist1d()
+    assert np.array_equal(np.random.get_state()[1], before[0])
+    assert random.getstate() == before[1]
+    assert torch.equal(torch.get_rng_state(), before[2])
+    np.random.seed(6)
+    sources.mnist1d.cache_clear()
+    assert np.array_equal(first[0][0], sources.mnist1d()[0][0])
+
+
+def test_changing_a_loaded_set_does_not_change_the_next():
+    one = load("mnist1d")
+    one.y_train.zero_()
+    one.x_train.zero_()
+    two = load("mnist1d")
+    assert two.y_train.any() and two.x_train.any()
+
+
+@pytest.mark.parametrize("train", [10, 25, 500, 1436])
+def test_train_takes_the_first_samples_of_each_class(train):
+    whole, part = loaded("digits"), load("digits", train=train)
+    assert len(part.x_train) == len(part.y_train) == train
+    assert torch.equal(part.y_test, whole.y_test)
+    counts, available = torch.bincount(part.y_train), torch.bincount(whole.y_train)
+    full_classes = counts == available
+    assert counts[~full_classes].max() - counts[~full_classes].min() <= 1
+    (x, y), _ = sources.digits()
+    first = [i for i in range(len(y)) if (y[:i] == y[i]).sum() < counts[y[i]]]
+    expected, _ = preprocess(torch.tensor(x[first]), torch.tensor(x[first]))
+    torch.testing.assert_close(part.x_train, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"name": "mnist"}, "fashion-mnist"),
+        ({"name": 3}, "one of digits"),
+        ({"name": "digits", "folder": "x"}, "folder"),
+        ({"name": "fashion-mnist", "folder": "x"}, "full=True"),
+        ({"name": "digits", "train": 9}, "at least 10"),
+        ({"name": "digits", "train": 1443}, "at most 1442"),
+        ({"name": "digits", "train": 20.0}, "whole number"),
+    ],
+)
+def test_load_refuses_bad_arguments(arguments, words):
+    with pytest.raises(InputError, match=words):
+        load(**arguments)
+
+
+def test_damaged_shipped_file_is_named(tmp_path, monkeypatch):
+    damaged = tmp_path / "fashion-mnist.npz"
+    monkeypatch.setattr(sources, "_SHIPPED", damaged)
+    whole = (Path(sources.__file__).parent / "data" / "fashion-mnist.npz").read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 255
+    for content in (None, b"", b"not an archive", whole[: len(whole) // 2], bytes(flipped)):
+        if content is not None:
+            damaged.write_bytes(content)
+        with pytest.raises(InputError, match=r"fashion-mnist\.npz is missing or damaged"):
+            load("fashion-mnist")
+
+
+# The full Fashion-MNIST: a small stand-in of four files, so that every source can be tried
+
+
+@pytest.fixture
+def official(tmp_path, monkeypatch):
+    """A folder with four small files that `sources` takes for the published ones."""
+    folder = tmp_path / "official"
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    files = {}
+    for split, n in (("train", 60), ("t10k", 20)):
+        images = generator.integers(0, 256, (n, 784), dtype=np.uint8)
+        labels = np.arange(n, dtype=np.uint8) % 10
+        for kind, header, array in (("images-idx3", 16, images), ("labels-idx1", 8, labels)):
+            file = f"{split}-{kind}-ubyte.gz"
+            content = bytes(header) + array.tobytes()
+            archive = gzip.compress(content)
+            (folder / file).write_bytes(archive)
+            files[file] = (hashlib.md5(archive).hexdigest(), hashlib.sha256(content).hexdigest())
+    monkeypatch.setattr(sources, "_FILES", files)
+    monkeypatch.setattr(sources, "_DEBIAN", tmp_path / "no-debian")
+    monkeypatch.setattr(sources, "_URL", "http://127.0.0.1:9/")  # nobody listens there
+    monkeypatch.setenv("IMPLREG_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    return folder
+
+
+@pytest.fixture
+def server(official, monkeypatch):
+    """Serve the folder `official` and send downloads there."""
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *arguments):
+            super().__init__(*arguments, directory=str(official))
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
+        threading.Thread(target=httpd.serve_forever, args=(0.01,), daemon=True).start()
+        monkeypatch.setattr(sources, "_URL", f"http://127.0.0.1:{httpd.server_port}/")
+        yield official
+        httpd.shutdown()
+
+
+def test_full_set_from_a_folder(official):
+    data = load("fashion-mnist", full=True, folder=official)
+    assert data.x_train.shape == (60, 784) and data.x_test.shape == (20, 784)
+    assert data.y_train.tolist() == [i % 10 for i in range(60)]
+
+
+def test_recompressed_files_are_as_good(official, tmp_path):
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for file in official.iterdir():
+        (copy / file.name).write_bytes(gzip.compress(gzip.decompress(file.read_bytes()), 1))
+    assert len(load("fashion-mnist", full=True, folder=copy).x_train) == 60
+
+
+def test_full_set_from_debian_then_from_the_named_variable(official, tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "_DEBIAN", official)
+    assert fetch("fashion-mnist") == official
+    assert describe()["found"].iloc[-1] == str(official)
+    monkeypatch.setenv("IMPLREG_DATA", str(tmp_path / "data"))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "fashion-mnist").symlink_to(official)
+    assert fetch("fashion-mnist") == tmp_path / "data" / "fashion-mnist"
+
+
+def test_download_fills_the_folder_once(server, tmp_path, monkeypatch):
+    assert describe()["found"].iloc[-1] == ""
+    data = load("fashion-mnist", full=True)
+    assert len(data.x_train) == 60
+    assert sorted(p.name for p in (tmp_path / "data" / "fashion-mnist").iterdir()) == sorted(
+        sources._FILES
+    )
+    monkeypatch.setattr(sources, "_URL", "http://127.0.0.1:9/")
+    assert len(load("fashion-mnist", full=True).x_train) == 60
+
+
+def test_download_mends_a_damaged_file(server, tmp_path):
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for file in server.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes()[:-20])
+    assert fetch("fashion-mnist", copy) == copy
+    assert len(load("fashion-mnist", full=True, folder=copy).x_train) == 60
+
+
+def test_wrong_download_is_refused_and_not_kept(server, tmp_path):
+    name = "t10k-images-idx3-ubyte.gz"
+    (server / name).write_bytes(b"<html>Please log in</html>")
+    with pytest.raises(InputError, match=f"{name} could not.*not the published file"):
+        fetch("fashion-mnist", tmp_path / "copy")
+    assert not (tmp_path / "copy" / name).exists()
+    (server / name).unlink()
+    with pytest.raises(InputError, match=f"{name} could not.*HTTPError"):
+        fetch("fashion-mnist", tmp_path / "copy")
+
+
+@pytest.mark.parametrize("name", ["train-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "truncated", "flipped", "text", "other"])
+def test_damaged_file_is_named_with_its_folder(official, name, damage):
+    file = official / name
+    content = bytearray(file.read_bytes())
+    if damage == "missing":
+        file.unlink()
+    elif damage == "empty":
+        file.write_bytes(b"")
+    elif damage == "truncated":
+        file.write_bytes(content[: len(content) // 2])
+    elif damage == "flipped":
+        content[len(content) // 2] ^= 255
+        file.write_bytes(content)
+    elif damage == "text":
+        file.write_bytes(b"<html>Please log in</html>")
+    else:
+        file.write_bytes(gzip.compress(b"a valid archive of something else"))
+    with pytest.raises(InputError) as refusal:
+        load("fashion-mnist", full=True, folder=official)
+    message = str(refusal.value)
+    assert name in message and f"in the folder {official}" in message
+    assert message.endswith(".") and "\n" not in message
+
+
+def test_folder_without_files_or_without_existence(official, tmp_path):
+    for folder in (tmp_path, tmp_path / "nowhere", official / "train-images-idx3-ubyte.gz"):
+        with pytest.raises(InputError, match=r"train-images-idx3-ubyte\.gz"):
+            load("fashion-mnist", full=True, folder=folder)
+
+
+def test_no_network_and_no_permission_are_one_sentence(official, tmp_path):
+    with pytest.raises(InputError, match=r"train-images-idx3.*could not be downloaded.*folder"):
+        load("fashion-mnist", full=True)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"could not be downloaded.*Not a directory"):
+        fetch("fashion-mnist", tmp_path / "file" / "below")
+    with pytest.raises(InputError, match="one of fashion-mnist"):
+        fetch("digits")
+
+
+def test_debian_holds_the_published_files():
+    if not sources._DEBIAN.is_dir():
+        pytest.skip("Debian's package dataset-fashion-mnist is not installed.")
+    (x, y), (x_test, y_test) = sources.full_fashion_mnist(sources._DEBIAN)
+    assert x.shape == (60000, 784) and x_test.shape == (10000, 784)
+    assert np.bincount(y).tolist() == [6000] * 10 and np.bincount(y_test).tolist() == [1000] * 10
+
+
+# Preprocessing
+
+
+@st.composite
+def raw(draw):
+    d = draw(st.integers(1, 6))
+    entry = st.floats(-1000, 1000).map(lambda value: round(value, 3))
+    row = st.lists(entry, min_size=d, max_size=d)
+    train = draw(st.lists(row, min_size=2, max_size=8))
+    test = draw(st.lists(row, min_size=1, max_size=4))
+    return torch.tensor(train, dtype=torch.float64), torch.tensor(test, dtype=torch.float64)
+
+
+@quick
+@given(raw())
+def test_preprocess_follows_its_formula(sets):
+    train, test = (x.numpy() for x in sets)
+    scale = train.std(0) + 1e-5
+    u, u_test = (train - train.mean(0)) / scale, (test - train.mean(0)) / scale
+    varies = train.max(0) > train.min(0)
+    u, u_test = u * varies, u_test * varies
+    root = math.sqrt(train.shape[1])
+    size = min(np.linalg.norm(part, axis=1).min() for part in (u, u_test))
+    assume(size > 1e-6)
+    x, x_test = preprocess(*sets)
+    for ready, part in ((x, u), (x_test, u_test)):
+        norm = np.linalg.norm(part, axis=1, keepdims=True)
+        np.testing.assert_allclose(ready.numpy(), root * part / norm, rtol=1e-7, atol=1e-7)
+        np.testing.assert_allclose(ready.norm(dim=1).numpy(), root)
+    # Undoing the last step gives features of mean zero.
+    restored = x.numpy() * np.linalg.norm(u, axis=1, keepdims=True) / root
+    np.testing.assert_allclose(restored.mean(0), 0, atol=1e-6)
+
+
+def test_preprocess_leaves_its_arguments_alone_and_takes_integers():
+    train, test = torch.tensor([[0, 3], [4, 5]], dtype=torch.uint8), torch.tensor([[9.0, 4.5]])
+    copies = train.clone(), test.clone()
+    x, x_test = preprocess(train, test)
+    assert torch.equal(train, copies[0]) and torch.equal(test, copies[1])
+    assert x.dtype == x_test.dtype == torch.float64
+
+
+def test_constant_feature_becomes_zero_even_where_the_test_set_varies():
+    train = torch.tensor([[0.1, 1.0, 2.0], [0.1, 2.0, 1.0], [0.1, 4.0, 0.0]])
+    x, x_test = preprocess(train, torch.tensor([[7.0, 1.0, 1.5]]))
+    assert not x[:, 0].any() and not x_test[:, 0].any()
+    torch.testing.assert_close(x_test.norm().item(), math.sqrt(3))
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "words"),
+    [
+        ([[1.0, 2.0], [3.0, 5.0], [2.0, 3.5]], [[1.0, 1.0]], "train.* row 2"),
+        ([[1.0, 2.0], [3.0, 5.0]], [[0.0, 0.0], [2.0, 3.5]], "test.* row 1"),
+        ([[1.0, 2.0], [1.0, 2.0]], [[1.0, 1.0]], "train.* row 0"),
+        ([[1.0, 2.0], [3.0, float("nan")]], [[1.0, 1.0]], "train.*finite"),
+        ([[1.0, 2.0], [3.0, 1.0]], [[1.0, float("inf")]], "test.*finite"),
+        ([[1.0, 2.0], [3.0, 1.0]], [[1.0]], "as many features"),
+        ([1.0, 2.0], [[1.0]], "shape"),
+        ([[1.0, 2.0]], torch.zeros(0, 2), "test.*shape"),
+    ],
+)
+def test_preprocess_refuses_what_it_cannot_scale(train, test, words):
+    with pytest.raises(InputError, match=words):
+        preprocess(torch.tensor(train), torch.as_tensor(test))
+
+
+# Pairs
+
+labelled = st.lists(st.integers(0, 3), min_size=2, max_size=12)
+
+
+def all_pairs(data, kind, split):
+    """Every (start, end) that `pairs` may draw, by brute force."""
+    x0, y0 = (data.x_test, data.y_test) if split == "test" else (data.x_train, data.y_train)
+    x1, y1 = (data.x_train, data.y_train) if split == "train" else (data.x_test, data.y_test)
+    allowed = {
+        "same": lambda a, b: a == b,
+        "different": lambda a, b: a != b,
+        "random": lambda a, b: True,
+    }[kind]
+    return {
+        (tuple(a.tolist()), tuple(b.tolist()))
+        for a, ya in zip(x0, y0)
+        for b, yb in zip(x1, y1)
+        if allowed(ya, yb) and not torch.equal(a, b)
+    }
+
+
+@quick
+@given(
+    labelled,
+    labelled,
+    st.sampled_from(["same", "different", "random"]),
+    st.sampled_from(["train", "test", "train-test"]),
+    st.integers(0, 5),
+)
+def test_pairs_can_exhaust_all_there_are_and_no_more(labels, test_labels, kind, split, seed):
+    data = small(labels, test_labels, seed)
+    expected = all_pairs(data, kind, split)
+    try:
+        drawn = pairs(data, kind=kind, split=split, count=max(len(expected), 1), seed=seed)
+    except InputError:
+        starts = {a for a, _ in expected}
+        poor = kind == "same" and len(starts) < len(
+            data.y_test if split == "test" else data.y_train
+        )
+        assert not expected or poor
+        return
+    assert len(drawn) == len(expected)
+    assert set(zip(map(tuple, drawn.x0.tolist()), map(tuple, drawn.x1.tolist()))) == expected
+    with pytest.raises(InputError, match=f"at most {len(expected)}"):
+        pairs(data, kind=kind, split=split, count=len(expected) + 1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("split", ["train", "test", "train-test"])
+@pytest.mark.parametrize("kind", ["same", "different", "random"])
+def test_pairs_of_real_data(name, split, kind):
+    drawn = pairs(loaded(name), kind=kind, split=split, count=200, seed=3)
+    assert len(drawn) == 200 and drawn.kind == kind
+    assert drawn.x0.shape == drawn.x1.shape == (200, loaded(name).x_train.shape[1])
+    if kind != "random":
+        assert ((drawn.y0 == drawn.y1) == (kind == "same")).all()
+    assert ((drawn.x0 - drawn.x1).norm(dim=1) > 1e-6).all()
+    assert (
+        len({(a.numpy().tobytes(), b.numpy().tobytes()) for a, b in zip(drawn.x0, drawn.x1)}) == 200
+    )
+    data = loaded(name)
+    starts = data.x_test if split == "test" else data.x_train
+    ends = data.x_train if split == "train" else data.x_test
+    for row, label, x, y in (
+        (drawn.x0[0], drawn.y0[0], starts, data.y_test if split == "test" else data.y_train),
+        (drawn.x1[0], drawn.y1[0], ends, data.y_train if split == "train" else data.y_test),
+    ):
+        found = torch.nonzero((x == row).all(1))[:, 0]
+        assert len(found) and label in y[found]
+
+
+def test_pairs_are_deterministic_grow_by_adding_and_leave_torch_alone():
+    data = loaded("digits")
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    one = pairs(data, count=64, seed=7)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(1)
+    two, other = pairs(data, count=3000, seed=7), pairs(data, count=64, seed=8)
+    assert torch.equal(one.x0, two.x0[:64]) and torch.equal(one.x1, two.x1[:64])
+    assert not torch.equal(one.x0, other.x0)
+
+
+def test_starts_are_uniform_over_samples_and_ends_over_what_is_allowed():
+    data = small([0] * 30 + [1] * 10, [0])
+    for kind, expected in (("same", 0.75), ("different", 0.75), ("random", 0.75)):
+        # Fresh seeds: within one draw no pair comes twice.
+        starts = torch.cat([pairs(data, kind=kind, count=8, seed=s).y0 for s in range(300)])
+        share = (starts == 0).double().mean().item()
+        assert abs(share - expected) < 4 * math.sqrt(expected * (1 - expected) / 2400)
+
+
+def test_samples_that_coincide_are_never_paired():
+    data = small([0, 0, 0, 1, 1], [0, 1])
+    x = data.x_train.clone()
+    x[1] = x[0] * (1 + 1e-14)  # equal but for rounding
+    x[2, 0], x[3] = 0.0, data.x_test[0]
+    twins = Dataset("twins", x, data.y_train, data.x_test, data.y_test, 2, "made here.")
+    drawn = pairs(twins, count=6)  # 0-2, 1-2, 3-4, both ways
+    assert ((drawn.x0 - drawn.x1).norm(dim=1) > 1e-3).all()
+    with pytest.raises(InputError, match="at most 6"):
+        pairs(twins, count=7)
+    # Sample 3 of the training set is test sample 0.
+    with pytest.raises(InputError, match="at most 9"):
+        pairs(twins, kind="random", split="train-test", count=10)
+
+
+@pytest.mark.parametrize(
+    ("labels", "arguments", "words"),
+    [
+        ([0, 0, 1], {}, "class 1 has no two in the split 'train'"),
+        ([0, 0, 2, 2], {"split": "train-test"}, "class 2 has no two"),
+        ([0, 0, 0], {"kind": "different", "count": 1}, "at most 0"),
+        ([0, 0, 0], {"kind": "random", "count": 7}, "at most 6"),
+        ([0, 0, 0], {"kind": "equal"}, "kind must be one of same"),
+        ([0, 0, 0], {"split": "valid"}, "split must be one of train"),
+        ([0, 0, 0], {"count": 0}, "count must be"),
+        ([0, 0, 0], {"seed": -1}, "seed must be"),
+    ],
+)
+def test_pairs_refuse_what_cannot_be_drawn(labels, arguments, words):
+    with pytest.raises(InputError, match=words):
+        pairs(small(labels, [0, 1]), **arguments)
