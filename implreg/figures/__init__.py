@@ -1,0 +1,16 @@
+"""Figures: tidy tables and traces go in, one picture for light and dark pages comes out."""
+
+from implreg.figures.display import Figure, show, style
+from implreg.figures.paths import plot_gaps, plot_path
+from implreg.figures.tables import plot_against, plot_compare, plot_z
+
+__all__ = [
+    "Figure",
+    "plot_against",
+    "plot_compare",
+    "plot_gaps",
+    "plot_path",
+    "plot_z",
+    "show",
+    "style",
+]

@@ -1,0 +1,293 @@
+"""Figures of one path: outputs, slopes and gradient gaps."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+from torch import Tensor
+
+from implreg.checks import InputError
+from implreg.figures.display import (
+    CATEGORIES,
+    INK,
+    MARKERS,
+    MUTED,
+    STEPS,
+    Figure,
+    legend,
+    new_figure,
+    number,
+    round_ticks,
+    show,
+    style,
+)
+
+if TYPE_CHECKING:
+    from implreg.tracing import Trace
+
+Floats = NDArray[np.float64]
+_HAIRS = 1000  # what lies closer than this share of the path is drawn as one
+
+
+def plot_path(
+    trace: "Trace",
+    outputs: Sequence[int] | None = None,
+    *,
+    chord: bool = True,
+    deflection: bool = False,
+) -> Figure:
+    """Outputs and slopes along one path, with the breakpoints of each layer below.
+
+    Args:
+        trace: of one path, such as `trace[0]`.
+        outputs: which to draw in colour, at most 6; the others are thin. By default the three that
+            are largest somewhere on the path.
+        chord: whether to draw the straight line between the two ends of each output in colour.
+        deflection: whether to mark the mid-path deflection of the slopes.
+
+    Raises:
+        InputError: a trace of several paths, or an output that the network does not have.
+
+    Source: figure 1 of Kubo et al. (2019).
+    """
+    _check_one(trace)
+    _, values, _ = knots_of(trace)
+    chosen = _chosen(values, outputs)
+    layers = len(trace.layers)
+    with style():
+        canvas = new_figure(4.6 + 0.22 * layers)
+        grid = canvas.add_gridspec(3, 1, height_ratios=[2.6, 2.6, 0.28 * layers + 0.1])
+        top = canvas.add_subplot(grid[0])
+        middle = canvas.add_subplot(grid[1], sharex=top)
+        bottom = canvas.add_subplot(grid[2], sharex=top)
+        draw_outputs(top, trace, chosen, chord=chord)
+        draw_slopes(middle, trace, chosen)
+        if deflection:
+            _draw_deflection(middle, trace, chosen)
+        _draw_breakpoints(bottom, trace)
+        for panel, letter in ((top, "a"), (middle, "b")):
+            panel.set_title(letter, loc="left", fontweight="bold")
+            panel.tick_params(labelbottom=False)
+        bottom.set_xlabel("position t on the path")
+        handles = [Line2D([], [], color=CATEGORIES[i], linewidth=2.4, label=_output(trace, c))
+                   for i, c in enumerate(chosen)]  # fmt: skip
+        if values.shape[1] > len(chosen):
+            handles.append(Line2D([], [], color=MUTED, alpha=0.5, label="other outputs"))
+        if chord:
+            handles.append(Line2D([], [], color=MUTED, ls="--", label="chord"))
+        if deflection:
+            handles.append(Line2D([], [], color=INK, linewidth=2.6, label="mid-path deflection"))
+        legend(canvas, handles)
+    return show(canvas, alt=describe(trace, chosen, chord=chord, deflection=deflection))
+
+
+def plot_gaps(trace: "Trace", output: int = 0) -> Figure:
+    """Gradient gaps of one output along one path, a stem at each breakpoint.
+
+    Args:
+        trace: of one path, such as `trace[0]`.
+        output: which output.
+
+    Raises:
+        InputError: a trace of several paths, or an output that the network does not have.
+    """
+    _check_one(trace)
+    _chosen(np.atleast_2d(_array(trace.values)), [output])
+    with style():
+        canvas = new_figure(3.3)
+        panel = canvas.add_subplot()
+        handles = draw_gaps(panel, trace, output)
+        panel.set_xlabel("position t on the path")
+        legend(canvas, handles)
+    gaps = _array(trace.gaps)[:, output]
+    alt = (
+        f"Stem plot of the gradient gaps of {_output(trace, output)} against position t from 0 to "
+        f"1, {_switch_counts(trace)}."
+    )
+    if len(gaps):
+        alt += (
+            f" Gaps lie between {number(gaps.min())} and {number(gaps.max())}, "
+            f"{(gaps > 0).sum():,} of {len(gaps):,} are positive, and the gradient gap deviation "
+            f"is {number(_deviation(gaps))}."
+        )
+    return show(canvas, alt=alt)
+
+
+def draw_outputs(
+    panel: Axes, trace: "Trace", chosen: Sequence[int], *, chord: bool = True, others: bool = True
+) -> None:
+    """Draw the outputs against t, the chosen ones in colour over their chords."""
+    knots, values, _ = knots_of(trace)
+    keep = _apart(knots)
+    if others:
+        for other in np.delete(np.arange(values.shape[1]), list(chosen)):
+            panel.plot(knots[keep], values[keep, other], color=MUTED, alpha=0.45, linewidth=1)
+    for i, output in enumerate(chosen):
+        if chord:
+            panel.plot([0, 1], values[[0, -1], output], "--", color=MUTED, linewidth=1.6)
+        panel.plot(knots[keep], values[keep, output], color=CATEGORIES[i], linewidth=2.2)
+    _label(panel, "output φ(t)")
+
+
+def draw_slopes(panel: Axes, trace: "Trace", chosen: Sequence[int]) -> None:
+    """Draw the slopes of the chosen outputs against t, piece by piece."""
+    knots, _, slopes = knots_of(trace)
+    keep = _apart(knots[:-1])
+    for i, output in enumerate(chosen):
+        panel.step(np.append(knots[:-1][keep], 1.0),
+                   np.append(slopes[keep, output], slopes[-1, output]), where="post",
+                   color=CATEGORIES[i], linewidth=1.6)  # fmt: skip
+    _label(panel, "slope dφ/dt")
+
+
+def draw_gaps(panel: Axes, trace: "Trace", output: int) -> list[Line2D]:
+    """Draw a stem per gradient gap, coloured by layer; return one handle per layer and more."""
+    t, gaps, layer = _array(trace.t), _array(trace.gaps)[:, output], _array(trace.layer)
+    handles = []
+    panel.axhline(0, color=MUTED, linewidth=1)
+    for i, colour in enumerate(layer_colours(len(trace.layers))):
+        here = layer == i
+        x, y = _stems(t[here], np.zeros(int(here.sum())), gaps[here])
+        panel.plot(x, y, color=colour, linewidth=1.3)
+        marker = MARKERS[i % len(MARKERS)]
+        if len(t) <= 400:
+            panel.plot(t[here], gaps[here], marker, color=colour, markersize=4.5)
+        handles.append(Line2D([], [], color=colour, marker=marker, label=f"layer {i + 1}"))
+    if len(t):
+        for sign in (-1, 1):
+            panel.axhline(sign * _deviation(gaps), color=INK, ls=":", linewidth=1.4)
+        handles.append(Line2D([], [], color=INK, ls=":", label="± gradient gap deviation"))
+    _label(panel, "gradient gap")
+    return handles
+
+
+def describe(
+    trace: "Trace", chosen: Sequence[int], *, chord: bool = True, deflection: bool = False
+) -> str:
+    """Alt text of the outputs and slopes of one path."""
+    knots, values, slopes = knots_of(trace)
+    text = (
+        f"Outputs and slopes along one path from t = 0 to 1, {_switch_counts(trace)}. Outputs are "
+        f"drawn as lines{' over their dashed chords' if chord else ''}, slopes as steps, "
+        f"breakpoints as ticks per layer."
+    )
+    for output in chosen:
+        phi, slope = values[:, output], slopes[:, output]
+        off = float(np.abs(phi - phi[0] - (phi[-1] - phi[0]) * knots).max())
+        text += (
+            f" {_output(trace, output).capitalize()} goes from {number(phi[0])} to "
+            f"{number(phi[-1])}, at most {number(off)} from its chord; its slope lies between "
+            f"{number(slope.min())} and {number(slope.max())}"
+        )
+        if len(slope) > 1:
+            text += f", gradient gap deviation {number(_deviation(np.diff(slope)))}"
+        if deflection:
+            middle, mean = _middle(slope)
+            text += f", mid-path deflection {number(middle - mean)}"
+        text += "."
+    return text
+
+
+def knots_of(trace: "Trace") -> tuple[Floats, Floats, Floats]:
+    """0, the breakpoints and 1, (M + 2,); values there, (M + 2, C); slopes between, (M + 1, C)."""
+    knots = np.concatenate([[0.0], _array(trace.t), [1.0]])
+    return knots, np.concatenate([_array(trace.values), _array(trace.ends)]), _array(trace.slopes)
+
+
+def layer_colours(layers: int) -> list[str]:
+    """One colour per layer, from first to last."""
+    return [STEPS[i] for i in np.linspace(0, len(STEPS) - 1, layers).round().astype(int)]
+
+
+def _middle(slope: Floats) -> tuple[float, float]:
+    """Slope after half of the switches, and the mean of the end slopes."""
+    return float(slope[(len(slope) - 1) // 2]), float(slope[0] + slope[-1]) / 2
+
+
+def _draw_deflection(panel: Axes, trace: "Trace", chosen: Sequence[int]) -> None:
+    """A bar from the mean of the end slopes to the slope after half of the switches."""
+    knots, _, slopes = knots_of(trace)
+    half = len(trace.t) // 2
+    at = (knots[half] + knots[half + 1]) / 2
+    for output in chosen:
+        middle, mean = _middle(slopes[:, output])
+        panel.plot([0, 1], [mean, mean], ":", color=MUTED, linewidth=1.4)
+        panel.plot([at, at], [mean, middle], color=INK, linewidth=2.6, zorder=5)
+
+
+def _draw_breakpoints(panel: Axes, trace: "Trace") -> None:
+    t, layer = _array(trace.t), _array(trace.layer)
+    layers = len(trace.layers)
+    for i, colour in enumerate(layer_colours(layers)):
+        here = t[layer == i]
+        here = here[_apart(here)]
+        panel.plot(*_stems(here, np.full(len(here), i - 0.38), np.full(len(here), i + 0.38)),
+                   color=colour, linewidth=0.9)  # fmt: skip
+    panel.set_yticks(range(layers), [f"layer {i + 1}" for i in range(layers)])
+    panel.set_ylim(layers - 0.5, -0.5)
+    panel.set_xlim(0, 1)
+    panel.tick_params(axis="y", length=0)
+    panel.grid(False)
+    panel.spines["left"].set_visible(False)
+
+
+def _stems(x: Floats, low: Floats, high: Floats) -> tuple[Floats, Floats]:
+    """Separate vertical strokes as one line, which is small as SVG."""
+    gap = np.full(len(x), np.nan)
+    return np.repeat(x, 3), np.stack([low, high, gap], axis=1).ravel()
+
+
+def _apart(t: Floats) -> NDArray[np.int64]:
+    """Indices that keep one entry per hair of the path, and the last."""
+    hairs = np.floor(t * _HAIRS)
+    return np.flatnonzero(np.append(hairs[1:] != hairs[:-1], True)) if len(t) else np.arange(0)
+
+
+def _label(panel: Axes, label: str) -> None:
+    panel.set_ylabel(label)
+    panel.set_xlim(0, 1)
+    panel.yaxis.set_major_locator(round_ticks(5))
+
+
+def _chosen(values: Floats, outputs: Sequence[int] | None) -> list[int]:
+    count = values.shape[1]
+    if outputs is None:
+        largest = np.argsort(-values.max(axis=0), kind="stable")
+        return sorted(int(c) for c in largest[:3])
+    known = all(type(c) is not bool and c in range(count) for c in outputs)
+    if not known or not 1 <= len(set(outputs)) == len(outputs) <= len(CATEGORIES):
+        raise InputError(
+            f"outputs must be 1 to {len(CATEGORIES)} different numbers from 0 to {count - 1}, got "
+            f"{list(outputs)}; choose among the network's {count} outputs."
+        )
+    return [int(c) for c in outputs]
+
+
+def _check_one(trace: "Trace") -> None:
+    if len(trace) != 1:
+        raise InputError(
+            f"trace must hold one path to be drawn, got {len(trace)} paths; write for example "
+            f"trace[0]."
+        )
+
+
+def _output(trace: "Trace", output: int) -> str:
+    return "the output" if trace.values.shape[1] == 1 else f"output {output}"
+
+
+def _switch_counts(trace: "Trace") -> str:
+    layer = _array(trace.layer)
+    counts = [int((layer == i).sum()) for i in range(len(trace.layers))]
+    split = ", ".join(f"{count:,} of layer {i + 1}" for i, count in enumerate(counts))
+    return f"with {len(layer):,} breakpoints" + (f" ({split})" if len(counts) > 1 else "")
+
+
+def _deviation(gaps: Floats) -> float:
+    return float(np.sqrt(np.mean(gaps**2)))
+
+
+def _array(tensor: Tensor) -> NDArray[Any]:
+    return tensor.detach().cpu().numpy()

@@ -1,0 +1,316 @@
+import itertools
+import re
+import xml.etree.ElementTree as ET
+
+import matplotlib as mpl
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib import pyplot as plt
+from nbclient import NotebookClient
+
+from implreg import figures
+from implreg.checks import InputError
+from implreg.figures.display import CATEGORIES, STEPS, THEMED
+from implreg.networks import mlp
+from implreg.statistics import mean_interval
+from implreg.tracing import trace
+
+PAGES = {0: "#ffffff", 1: "#14181e"}  # the book's light and dark page
+
+
+def linear(colour: str) -> np.ndarray:
+    parts = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+
+
+def contrast(one: str, other: str) -> float:
+    weights = np.array([0.2126, 0.7152, 0.0722])
+    low, high = sorted(float(weights @ linear(colour)) for colour in (one, other))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.fixture(scope="module")
+def widths() -> pd.DataFrame:
+    """Exactly width ** -0.5, times a factor per seed, for two depths."""
+    return pd.DataFrame(
+        [
+            {"width": n, "depth": depth, "seed": seed, "gap": depth * (1 + seed / 10) * n**-0.5,
+             "flat": 2.0 + seed}
+            for n in (64, 256, 1024) for depth in (1, 2) for seed in range(5)
+        ]
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def one_path():
+    random = torch.Generator().manual_seed(0)
+    ends = tuple(torch.randn(2, 16, generator=random) for _ in range(2))
+    return trace(mlp(16, 32, 32, 5, seed=0), ends)[0]
+
+
+def minus(value: torch.Tensor) -> str:
+    return f"{value:.3g}".replace("-", "−")
+
+
+def custom_properties(svg: str) -> set[str]:
+    return set(re.findall(r"var\((--[\w-]+)\)", svg))
+
+
+# ------------------------------------------------------------------ the look
+
+
+@pytest.mark.parametrize("theme", [0, 1])
+def test_every_colour_stands_out_from_the_page(theme):
+    for name, pair in THEMED.items():
+        assert contrast(pair[theme], PAGES[theme]) >= 3, name
+    assert contrast(THEMED["ink"][theme], PAGES[theme]) >= 7  # text
+
+
+@pytest.mark.parametrize("theme", [0, 1])
+def test_categories_differ_for_the_colour_blind(theme):
+    # Simulated deuteranopia and protanopia (Machado et al. 2009), then distance in CIE L*a*b*.
+    deficient = [
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
+         [-0.011820, 0.042940, 0.968881]],
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
+         [-0.003882, -0.048116, 1.051998]],
+    ]  # fmt: skip
+    to_xyz = np.array([[0.412, 0.358, 0.18], [0.213, 0.715, 0.072], [0.019, 0.119, 0.95]])
+
+    def lab(rgb: np.ndarray) -> np.ndarray:
+        x, y, z = np.cbrt(to_xyz @ rgb.clip(0, 1) / [0.9505, 1.0, 1.089])
+        return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+    colours = [THEMED[f"category-{i}"][theme] for i in range(1, 5)]
+    for matrix in deficient:
+        seen = [lab(np.array(matrix) @ linear(colour)) for colour in colours]
+        for one, other in itertools.combinations(seen, 2):
+            assert np.linalg.norm(one - other) > 10
+
+
+def test_steps_move_away_from_the_page_in_both_themes():
+    for theme, page in PAGES.items():
+        steps = [contrast(THEMED[f"step-{i}"][theme], page) for i in range(1, 7)]
+        assert steps == sorted(steps)
+
+
+def test_each_light_colour_is_used_once():
+    assert len({light for light, _ in THEMED.values()}) == len(THEMED)
+    assert len(CATEGORIES) == len(STEPS) == 6
+
+
+# ------------------------------------------------------------------ show
+
+
+def test_show_gives_one_svg_for_both_themes_and_a_png(widths):
+    figure = figures.plot_against(widths, "width", "gap", log="xy")
+    root = ET.fromstring(figure.svg)
+    assert root.attrib["role"] == "img"
+    assert root.find("{http://www.w3.org/2000/svg}title").text == figure.alt
+    assert "@media (prefers-color-scheme:dark)" in figure.svg
+    body = figure.svg.split("</style>", 1)[1]
+    assert not re.search(r"(fill|stroke): ?#(?!none)", body), "a colour that no theme changes"
+    used = custom_properties(figure.svg)
+    assert {"--ink", "--muted", "--category-1"} <= used
+    assert used <= {f"--{name}" for name in THEMED}
+    assert "<text" not in body  # letters are outlines: the same on every machine
+    assert figure.png.startswith(b"\x89PNG")
+    width, height = (int.from_bytes(figure.png[i : i + 4]) for i in (16, 20))
+    assert (width, height) == pytest.approx((2 * figure.size[0], 2 * figure.size[1]), abs=2)
+
+
+def test_the_same_data_give_the_same_bytes(widths):
+    first, second = (figures.plot_against(widths, "width", "gap", by="depth") for _ in range(2))
+    assert first == second
+    assert "<dc:date>" not in first.svg
+
+
+def test_the_users_settings_stay(widths, one_path):
+    before = dict(mpl.rcParams)
+    figures.plot_compare(widths, "depth", "gap")
+    figures.plot_path(one_path)
+    assert dict(mpl.rcParams) == before
+    assert plt.get_fignums() == []
+
+
+def test_show_takes_a_figure_made_with_pyplot_and_closes_it():
+    with figures.style():
+        fig, axes = plt.subplots()
+        axes.plot([0, 1], [1, 0], color="black")
+    figure = figures.show(fig, alt="A line <falls> & ends.")
+    assert plt.get_fignums() == []
+    assert ET.fromstring(figure.svg)[0].text == "A line <falls> & ends."
+
+
+@pytest.mark.parametrize("fig, alt", [("no figure", "words"), (mpl.figure.Figure(), "  ")])
+def test_show_refuses(fig, alt):
+    with pytest.raises(InputError, match=r"^(fig|alt) must be .*\.$"):
+        figures.show(fig, alt=alt)
+
+
+def test_an_executed_notebook_keeps_pictures_and_alt_text():
+    cell = (
+        "import pandas as pd\nfrom implreg.figures import plot_z\n"
+        "plot_z(pd.DataFrame({'case': ['a', 'b'], 'z': [0.5, -1.5]}))"
+    )
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
+    NotebookClient(notebook, timeout=60, startup_timeout=60).execute()
+    (output,) = notebook.cells[0].outputs
+    assert {"image/svg+xml", "image/png", "text/plain"} == set(output.data)
+    alt = output.metadata["implreg"]["alt"]
+    assert alt.startswith("Dot plot of 2 z-scores") and "−1.5 (b)" in alt
+    assert output.metadata["image/png"]["width"] == 634
+
+
+# ------------------------------------------------------------------ figures of tables
+
+
+def test_alt_text_of_plot_against_is_made_from_the_data(widths):
+    theory = pd.DataFrame({"width": [64, 256, 1024], "gap": [0.15, 0.075, 0.0375]})
+    part = widths[widths.depth == 1]
+    alt = figures.plot_against(part, "width", "gap", theory=theory, log="xy").alt
+    estimate = mean_interval(part[part.width == 64].gap)
+    assert f"{estimate.value:.3g} ({estimate.low:.3g} to {estimate.high:.3g})" in alt
+    assert "from 64 to 1,024" in alt and "to the power −0.5" in alt and "5 seeds" in alt
+    assert "at most 0 % from theory" in alt  # 1.2 / sqrt(width) is the mean over the seeds
+    off = theory.assign(gap=1.25 * theory.gap)
+    assert "20 % from theory" in figures.plot_against(part, "width", "gap", theory=off).alt
+
+
+def test_plot_against_names_groups_and_panels(widths):
+    alt = figures.plot_against(widths, "width", ["gap", "flat"], by="depth").alt
+    for piece in ("Gap: depth 1 from 0.15", "depth 2 from 0.3", "Flat: depth 1 from 4"):
+        assert piece in alt
+
+
+def test_plot_against_tells_of_a_peak_inside():
+    epochs = np.arange(0, 101, 10)
+    table = pd.DataFrame(
+        [{"epoch": e, "seed": s, "bend": 5 - abs(e - 40) / 20 + s / 100}
+         for e in epochs for s in range(3)]
+    )  # fmt: skip
+    alt = figures.plot_against(table, "epoch", "bend").alt
+    assert "highest 5.01 at 40" in alt and "lowest" not in alt
+
+
+def test_one_seed_has_no_interval(widths):
+    alone = widths[widths.seed == 0]
+    alt = figures.plot_against(alone, "width", "gap", by="depth", log="x").alt
+    assert "one seed" in alt and "nan" not in alt
+    assert "nan" not in figures.plot_compare(alone, "depth", "gap").alt
+
+
+def test_theory_may_differ_between_groups(widths):
+    theory = widths[widths.seed == 2].drop(columns=["seed", "flat"])
+    alt = figures.plot_against(widths, "width", ["gap", "flat"], by="depth", theory=theory).alt
+    assert alt.count("at most 0 % from theory") == 2
+
+
+def test_plot_compare(widths):
+    table = widths.assign(start=np.where(widths.depth == 1, "He", "large"))
+    theory = pd.DataFrame({"start": ["He"], "flat": [4.5]})
+    alt = figures.plot_compare(table, "start", ["flat", "gap"], theory=theory).alt
+    assert figures.plot_compare(table, "start", ["flat", "gap"], theory=theory, log=True).alt == alt
+    assert "He 4 (2.04 to 5.96) (theory 4.5)" in alt and "large 4 (2.04 to 5.96);" in alt
+
+
+def test_plot_z_counts_what_lies_outside():
+    table = pd.DataFrame({"case": ["L = 1", "L = 2"] * 2, "z": [0.1, -4.2, 2.0, 1.0],
+                          "of": ["E[M]"] * 2 + ["E[V]"] * 2})  # fmt: skip
+    alt = figures.plot_z(table, by="of").alt
+    assert "3 of 4 lie within −3 to 3" in alt and "−4.2 (E[M], L = 2)" in alt
+
+
+def test_many_epochs_stay_small():
+    random = np.random.default_rng(0)
+    table = pd.DataFrame(
+        [{"epoch": e, "seed": s, "width": w, "y": 1 + random.random()}
+         for e in range(126) for s in range(5) for w in range(4)]
+    )  # fmt: skip
+    assert len(figures.plot_against(table, "epoch", "y", by="width").svg) < 300_000
+
+
+@pytest.mark.parametrize(
+    "message, arguments",
+    [
+        ("table must have a column 'height', but", {"y": "height"}),
+        ("table must be a pandas DataFrame", {"table": [1, 2]}),
+        ("table must be a pandas DataFrame", {"table": pd.DataFrame()}),
+        ("log must be one of", {"log": "yx"}),
+        ("ylabel must name each of the 1 columns", {"ylabel": ["a", "b"]}),
+        ("theory must have a column 'width'", {"theory": pd.DataFrame({"gap": [1.0]})}),
+        ("theory must have a column 'gap'", {"theory": pd.DataFrame({"width": [1.0]})}),
+    ],
+)
+def test_plot_against_refuses(widths, message, arguments):
+    given = {"table": widths, "x": "width", "y": "gap"} | arguments
+    with pytest.raises(InputError) as refusal:
+        figures.plot_against(**given)
+    assert str(refusal.value).startswith(message) and str(refusal.value).endswith(".")
+
+
+def test_values_that_cannot_be_drawn_are_refused(widths):
+    diverged = widths.assign(gap=widths.gap.where(widths.seed > 0))
+    with pytest.raises(InputError, match="finite numbers, but 6 of its 30 rows"):
+        figures.plot_against(diverged, "width", "gap")
+    with pytest.raises(InputError, match="above 0 on a logarithmic axis, but 6 of its 30"):
+        figures.plot_against(widths.assign(gap=widths.seed), "width", "gap", log="y")
+    with pytest.raises(InputError, match="at most 6 different values to be told apart, got 30"):
+        figures.plot_against(widths.assign(run=range(30)), "width", "gap", by="run")
+
+
+# ------------------------------------------------------------------ figures of one path
+
+
+def test_plot_path_says_what_the_trace_holds(one_path):
+    alt = figures.plot_path(one_path, [3], deflection=True).alt
+    switches, slope = int(one_path.switches), one_path.slopes[:, 3]
+    assert f"with {switches} breakpoints ({int((one_path.layer == 0).sum())} of layer 1" in alt
+    assert f"from {minus(one_path.values[0, 3])} to {minus(one_path.ends[0, 3])}," in alt
+    bend = slope[switches // 2] - (slope[0] + slope[-1]) / 2
+    assert f"mid-path deflection {minus(bend)}" in alt
+    deviation = one_path.gaps[:, 3].square().mean().sqrt()
+    assert f"gradient gap deviation {deviation:.3g}" in alt
+
+
+def test_plot_path_shows_the_three_largest_outputs_by_default(one_path):
+    largest = one_path.values.max(dim=0).values.topk(3).indices
+    alt = figures.plot_path(one_path).alt
+    assert all(f"Output {c} goes" in alt for c in largest.tolist()) and alt.count("goes") == 3
+
+
+def test_plot_gaps(one_path):
+    figure = figures.plot_gaps(one_path, 2)
+    gaps = one_path.gaps[:, 2]
+    assert f"{int((gaps > 0).sum())} of {len(gaps)} are positive" in figure.alt
+    assert {"--step-1", "--step-6"} <= custom_properties(figure.svg)
+
+
+def test_a_path_without_switches_can_be_drawn():
+    net = mlp(2, 4, 1, seed=0)
+    net[0].bias.data += 100.0
+    flat = trace(net, (torch.zeros(1, 2), torch.ones(1, 2)))[0]
+    assert "with 0 breakpoints" in figures.plot_path(flat, deflection=True).alt
+    assert "with 0 breakpoints" in figures.plot_gaps(flat).alt
+
+
+def test_thousands_of_breakpoints_stay_small():
+    random = torch.Generator().manual_seed(0)
+    ends = tuple(torch.randn(1, 8, generator=random) for _ in range(2))
+    path = trace(mlp(8, 6000, 3, seed=0), ends)
+    assert path.switches.item() > 2000
+    assert len(figures.plot_path(path).svg) < 300_000
+    assert len(figures.plot_gaps(path).svg) < 300_000
+
+
+def test_paths_that_cannot_be_drawn_are_refused(one_path):
+    several = trace(mlp(4, 8, 2, seed=0), (torch.zeros(3, 4), torch.ones(3, 4)))
+    for draw in (figures.plot_path, figures.plot_gaps):
+        with pytest.raises(InputError, match=r"got 3 paths; write for example trace\[0\]\.$"):
+            draw(several)
+    for outputs in ([], [5], [-1], [1, 1], [0.5], [True]):
+        with pytest.raises(InputError, match="outputs must be 1 to 6 different numbers"):
+            figures.plot_path(one_path, outputs)
