@@ -1,0 +1,286 @@
+"""What the book is made of: chapters with typed parameters, and profiles that set them."""
+
+import ast
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+import yaml
+
+from implreg.checks import InputError
+
+Value = int | float | str | bool | list[int] | list[float] | list[str]
+Values = dict[str, Value]
+
+TYPES = ("int", "float", "str", "bool", "list[int]", "list[float]", "list[str]")
+DEFAULT_PROFILE = "default"
+# The parameter of a chapter that reads other chapters: the folder where they lie, executed.
+CHAPTERS_PARAMETER = "chapters"
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One line ``name: type = default  # help`` of a chapter's parameter cell."""
+
+    name: str
+    type: str
+    default: Value
+    help: str
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A chapter as its author wrote it: a notebook without outputs."""
+
+    name: str
+    source: Path
+    title: str
+    notebook: nbformat.NotebookNode
+    parameters: dict[str, Parameter]
+    reads_chapters: bool
+
+
+@dataclass(frozen=True)
+class Book:
+    """All chapters and pages of the table of contents, in its order, and all profiles."""
+
+    root: Path
+    chapters: dict[str, Chapter]
+    pages: list[str]
+    profiles: dict[str, dict[str, Values]]
+
+    def chapter(self, name: str) -> Chapter:
+        """Return the chapter called `name`, else raise `InputError`."""
+        return self.chapters[_known("chapter", name, self.chapters)]
+
+    def values(self, chapter: Chapter, profile: str, given: Mapping[str, Any]) -> Values:
+        """Return what `profile`, and above it `given`, set for `chapter`, checked.
+
+        Parameters that neither of them sets keep the default of the chapter's own cell and are
+        not in the result.
+        """
+        _known("profile", profile, self.profiles)
+        return self.profiles[profile].get(chapter.name, {}) | _checked(chapter, given)
+
+
+def load_book(root: Path) -> Book:
+    """Read the table of contents, the chapters and the profiles of the book in folder `root`.
+
+    Raises:
+        InputError: a file is missing or malformed, or a profile names a chapter, a parameter or a
+            value that the book does not have.
+    """
+    toc = _read_yaml(root / "_toc.yml")
+    chapters: dict[str, Chapter] = {}
+    pages = []
+    for entry in _files(toc):
+        source = root / f"{entry}.ipynb"
+        if source.is_file():
+            if source.stem in chapters:
+                raise InputError(
+                    f"_toc.yml has two chapters called {source.stem}; give each its own file name."
+                )
+            chapters[source.stem] = _load_chapter(source)
+        elif (root / f"{entry}.md").is_file():
+            pages.append(entry)
+        else:
+            raise InputError(
+                f"_toc.yml names {entry}, but there is neither {entry}.ipynb nor {entry}.md; "
+                f"write one of them or take the line out."
+            )
+    book = Book(root, chapters, pages, {DEFAULT_PROFILE: {}})
+    book.profiles.update(_load_profiles(root / "book" / "profiles.yml", book))
+    return book
+
+
+def parse_value(chapter: Chapter, name: str, text: str) -> Value:
+    """Return the value that a user typed as `text` for parameter `name` of `chapter`."""
+    parameter = _parameter(chapter, name)
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = text
+    if parameter.type == "str" and not isinstance(value, str):
+        value = text
+    return _typed(chapter, parameter, value)
+
+
+def _load_chapter(source: Path) -> Chapter:
+    try:
+        notebook = nbformat.read(source, as_version=4)
+        nbformat.validate(notebook)
+    except (ValueError, nbformat.ValidationError, nbformat.reader.NotJSONError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"{source.name} must be a Jupyter notebook, but it cannot be read ({reason}); mend it."
+        ) from error
+    headings = [
+        line.removeprefix("# ").strip()
+        for cell in notebook.cells
+        if cell.cell_type == "markdown"
+        for line in cell.source.splitlines()
+        if line.startswith("# ")
+    ]
+    metadata = notebook.metadata.get("implreg", {})
+    return Chapter(
+        name=source.stem,
+        source=source,
+        title=headings[0] if headings else source.stem,
+        notebook=notebook,
+        parameters=_load_parameters(source, notebook),
+        reads_chapters=bool(metadata.get("reads_chapters", False)),
+    )
+
+
+def _load_parameters(source: Path, notebook: nbformat.NotebookNode) -> dict[str, Parameter]:
+    found = papermill.inspect_notebook(source)
+    cells = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
+    # papermill only warns about a line that it cannot read and goes on without it.
+    assigned = {
+        target.id
+        for cell in cells
+        for statement in ast.parse(cell.source).body
+        for target in ast.walk(statement)
+        if isinstance(target, ast.Name) and isinstance(target.ctx, ast.Store)
+    }
+    if len(cells) > 1 or assigned != set(found):
+        raise InputError(
+            f"{source.name} must have one cell tagged parameters with one line "
+            f"`name: type = value  # help` each and no other =; write it so."
+        )
+    parameters = {}
+    for name, entry in found.items():
+        kind, text = entry["inferred_type_name"].replace(" ", ""), entry["default"]
+        if kind not in TYPES:
+            raise InputError(
+                f"parameter {name} of {source.name} must have one of the types {', '.join(TYPES)}, "
+                f"got {kind}; write `{name}: type = value`."
+            )
+        try:
+            default = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            default = None
+        if not _fits(kind, default):
+            raise InputError(
+                f"parameter {name} of {source.name} must have a plain {kind} as its default, "
+                f"got {text}; write one."
+            )
+        parameters[name] = Parameter(name, kind, default, entry["help"])
+    return parameters
+
+
+def _load_profiles(path: Path, book: Book) -> dict[str, dict[str, Values]]:
+    content = _read_yaml(path)
+    if DEFAULT_PROFILE in content:
+        raise InputError(
+            f"{path.name} must not hold a profile called {DEFAULT_PROFILE}, which is what the "
+            f"parameter cells say; edit those instead."
+        )
+    profiles: dict[str, dict[str, Values]] = {}
+    for profile, chapters in content.items():
+        if not isinstance(chapters, dict):
+            raise InputError(
+                f"profile {profile} in {path.name} must map chapters to parameters, "
+                f"got {chapters!r}; write {{}} for an empty one."
+            )
+        profiles[str(profile)] = {}
+        for name, values in chapters.items():
+            try:
+                chapter = book.chapter(str(name))
+                if not isinstance(values, dict):
+                    raise InputError(
+                        f"chapter {name} must map parameters to values, got {values!r}; do so."
+                    )
+                profiles[str(profile)][chapter.name] = _checked(chapter, values)
+            except InputError as error:
+                raise InputError(f"profile {profile} in {path.name}: {error}") from error
+    return profiles
+
+
+def _checked(chapter: Chapter, values: Mapping[str, Any]) -> Values:
+    return {
+        name: _typed(chapter, _parameter(chapter, name), value) for name, value in values.items()
+    }
+
+
+def _parameter(chapter: Chapter, name: str) -> Parameter:
+    return chapter.parameters[
+        _known(f"parameter of chapter {chapter.name}", name, chapter.parameters)
+    ]
+
+
+def _typed(chapter: Chapter, parameter: Parameter, value: object) -> Value:
+    # YAML takes 1e-3, without a point, for text.
+    if parameter.type == "float":
+        value = _number(value)
+    if parameter.type == "list[float]" and isinstance(value, list):
+        value = [_number(entry) for entry in value]
+    if not _fits(parameter.type, value):
+        raise InputError(
+            f"parameter {parameter.name} of chapter {chapter.name} must be of type "
+            f"{parameter.type}, got {value!r}; pass a value such as {parameter.default!r}."
+        )
+    return value  # type: ignore[return-value]
+
+
+def _number(value: object) -> object:
+    if isinstance(value, str | int) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _fits(kind: str, value: object) -> bool:
+    if kind.startswith("list["):
+        inner = kind.removeprefix("list[").removesuffix("]")
+        return isinstance(value, list) and all(_fits(inner, entry) for entry in value)
+    if kind == "bool" or isinstance(value, bool):
+        return kind == "bool" and isinstance(value, bool)
+    if kind == "float":
+        return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, int if kind == "int" else str)
+
+
+def _known(what: str, name: str, names: Iterable[str]) -> str:
+    names = list(names)
+    if name in names:
+        return name
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {close[0]}?" if close else "choose one of them."
+    raise InputError(
+        f"there is no {what} {name!r}, only {', '.join(names) or 'none at all'}; {hint}"
+    )
+
+
+def _files(node: object) -> list[str]:
+    """Return the entries of a table of contents in reading order."""
+    if isinstance(node, list):
+        return [file for entry in node for file in _files(entry)]
+    if not isinstance(node, dict):
+        return []
+    own = [str(node[key]) for key in ("root", "file") if key in node]
+    return own + [file for value in node.values() for file in _files(value)]
+
+
+def _read_yaml(path: Path) -> dict[Any, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{path.name} was not found in {path.parent.resolve()}; call implreg from the top "
+            f"folder of the book."
+        ) from error
+    except yaml.YAMLError as error:
+        raise InputError(
+            f"{path.name} must be YAML, but {' '.join(str(error).split())}; mend it."
+        ) from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path.name} must hold a mapping, got {content!r}; write one.")
+    return content

@@ -1,0 +1,541 @@
+"""The pipeline, on throwaway books; papermill, the kernels and Jupyter Book are the real ones."""
+
+import errno
+import os
+import re
+import resource
+import shlex
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import nbformat
+import pytest
+import yaml
+
+pytest.importorskip("papermill", reason="the pipeline needs the extra book: pip install .[book]")
+
+from implreg import runs
+from implreg.book import commands, provenance
+from implreg.book.chapters import load_book, parse_value
+from implreg.book.execute import explain_os_error, run_chapters
+from implreg.book.site import stage_chapter
+from implreg.checks import InputError
+
+ROOT = Path(__file__).resolve().parent.parent
+KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+CONFIG = """\
+title: T
+only_build_toc_files: true
+execute: {execute_notebooks: 'off'}
+"""
+PARAMETERS = """\
+width: int = 512  # hidden units
+rate: float = 0.5  # step size
+data: str = "digits"  # data set
+full: bool = False  # all of it
+widths: list[int] = [
+    64,
+    256,
+]  # hidden units of each network
+"""
+
+
+class Done(NamedTuple):
+    """How a call of the command line ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Project:
+    """A book in a folder of its own."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        (root / "book").mkdir()
+        self.write("_config.yml", CONFIG)
+        self.write("book/profiles.yml", "smoke: {}\n")
+
+    def write(self, name: str, text: str) -> None:
+        (self.root / name).write_text(text, encoding="utf-8")
+
+    def toc(self, *names: str) -> None:
+        chapters = [{"file": f"book/{name}"} for name in names[1:]]
+        toc = {"format": "jb-book", "root": f"book/{names[0]}", "chapters": chapters}
+        self.write("_toc.yml", yaml.safe_dump(toc))
+
+    def chapter(
+        self, name: str, code: str, *, prose: str = "", parameters: str = "", reads: bool = False
+    ) -> None:
+        v4 = nbformat.v4
+        cells = [v4.new_markdown_cell(f"# About {name}\n\n{prose}", id="title")]
+        if parameters:
+            tags = {"tags": ["parameters"]}
+            cells.append(v4.new_code_cell(parameters, id="parameters", metadata=tags))
+        cells.append(v4.new_code_cell(textwrap.dedent(code), id="code"))
+        metadata: dict[str, Any] = dict(KERNEL)
+        if reads:
+            metadata["implreg"] = {"reads_chapters": True}
+        notebook = v4.new_notebook(cells=cells, metadata=metadata)
+        nbformat.write(notebook, self.root / "book" / f"{name}.ipynb")
+
+    def statuses(self) -> dict[str, str]:
+        """Run all chapters, without a site, and return what became of each."""
+        runs.code_version.cache_clear()
+        book = load_book(self.root)
+        outcomes = run_chapters(
+            book,
+            list(book.chapters.values()),
+            build=self.root / "_build",
+            profile="default",
+            values={name: {} for name in book.chapters},
+            force=False,
+            cell_timeout=60,
+            say=lambda _: None,
+        )
+        return {outcome.chapter.name: outcome.status for outcome in outcomes}
+
+    def page(self, name: str) -> str:
+        return (self.root / "_build" / "html" / "book" / f"{name}.html").read_text("utf-8")
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    monkeypatch.chdir(tmp_path)
+    return Project(tmp_path)
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """Call the command line in this process; what kernels say counts as said by it."""
+
+    def run(*words: str) -> Done:
+        monkeypatch.setattr(sys, "argv", ["implreg", *words])
+        code = commands.main()
+        return Done(code, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def one(project: Project) -> Project:
+    """A book of one chapter with a parameter of every kind."""
+    project.chapter("alpha", "print(width)", parameters=PARAMETERS)
+    project.toc("alpha")
+    return project
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    }
+
+
+# What a user may say, and what he is told.
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("run alhpa", "there is no chapter 'alhpa', only alpha; did you mean alpha?"),
+        ("book alhpa", "did you mean alpha?"),
+        ("book --profile smok", "no profile 'smok', only default, smoke; did you mean smoke?"),
+        ("run alpha -p widht 3", "there is no parameter of chapter alpha 'widht'"),
+        ("run alpha -p width x", "parameter width of chapter alpha must be of type int, got 'x'"),
+        ("run alpha -p width 2.5", "must be of type int, got 2.5"),
+        ("run alpha -p width true", "must be of type int, got True"),
+        ("run alpha -p rate fast", "must be of type float, got 'fast'"),
+        ("run alpha -p rate .inf", "must be of type float, got inf"),
+        ("run alpha -p full 1", "must be of type bool, got 1"),
+        ("run alpha -p widths 64", "must be of type list[int], got 64"),
+        ("run alpha -p widths [64,x]", "must be of type list[int], got [64, 'x']"),
+        ("run alpha -p widths [64", "must be of type list[int], got '[64'"),
+        ("run alpha -o out.txt", "must be a file that ends in .ipynb, got out.txt"),
+        ("book -p width 3", "-p sets a parameter of one chapter, got 0 chapters"),
+        ("book --build-dir _toc.yml/x", "_toc.yml/x could not be written (Not a directory)"),
+        ("run alpha -o _toc.yml/x.ipynb", "could not be written (Not a directory)"),
+        ("data --fetch cifar", "must be one of fashion-mnist, got 'cifar'"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_runs_nothing(
+    one: Project, call: Callable[..., Done], words: str, told: str
+) -> None:
+    done = call(*words.split())
+    assert done.code == 1
+    assert told in done.err
+    assert done.err.count("\n") == 1
+    assert done.err.startswith("Error: ")
+    assert not list(one.root.glob("_build/running/*"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("width", "3", 3),
+        ("rate", "3", 3.0),
+        ("rate", "1e-3", 0.001),
+        ("data", "mnist1d", "mnist1d"),
+        ("data", "12", "12"),
+        ("data", "no", "no"),
+        ("full", "true", True),
+        ("widths", "[1, 2]", [1, 2]),
+    ],
+)
+def test_typed_values_are_taken_as_meant(one: Project, name: str, text: str, value: object) -> None:
+    chapter = load_book(one.root).chapter("alpha")
+    parsed = parse_value(chapter, name, text)
+    assert parsed == value
+    assert type(parsed) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("profiles", "told"),
+    [
+        ("smoke: {beta: {}}", "profile smoke in profiles.yml: there is no chapter 'beta'"),
+        ("smoke: {alpha: {widht: 3}}", "profile smoke in profiles.yml: there is no parameter"),
+        ("smoke: {alpha: {width: 3.5}}", "must be of type int, got 3.5"),
+        ("smoke: {alpha: 3}", "must map parameters to values, got 3"),
+        ("smoke: 3", "must map chapters to parameters, got 3"),
+        ("default: {}", "must not hold a profile called default"),
+        ("[1]", "profiles.yml must hold a mapping, got [1]"),
+        ("a: [", "profiles.yml must be YAML"),
+    ],
+)
+def test_bad_profiles_are_refused(one: Project, profiles: str, told: str) -> None:
+    one.write("book/profiles.yml", profiles)
+    with pytest.raises(InputError, match=re.escape(told)):
+        load_book(one.root)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "told"),
+    [
+        ("width = 3", "must have one of the types int"),
+        ("width: tuple = (3, 4)", "must have one of the types int"),
+        ("width: int = 3.5", "must have a plain int as its default, got 3.5"),
+        ("width: int = 3  # so that n = 3", "must have one cell tagged parameters"),
+    ],
+)
+def test_bad_parameter_cells_are_refused(project: Project, parameters: str, told: str) -> None:
+    project.chapter("alpha", "", parameters=parameters)
+    project.toc("alpha")
+    with pytest.raises(InputError, match=re.escape(told)):
+        load_book(project.root)
+
+
+def test_bad_books_are_refused(one: Project) -> None:
+    one.toc("alpha", "beta")
+    with pytest.raises(InputError, match=r"neither book/beta.ipynb nor book/beta.md"):
+        load_book(one.root)
+    one.write("book/beta.ipynb", '{"cells": [')
+    with pytest.raises(InputError, match=r"beta.ipynb must be a Jupyter notebook"):
+        load_book(one.root)
+    (one.root / "_toc.yml").unlink()
+    with pytest.raises(InputError, match=r"_toc.yml was not found in .* top folder of the book"):
+        load_book(one.root)
+
+
+def test_list_shows_chapters_parameters_and_profiles(
+    one: Project, call: Callable[..., Done]
+) -> None:
+    done = call("list")
+    assert done.code == 0
+    assert "alpha: About alpha" in done.out
+    assert re.search(r"width +int +512 +hidden units", done.out)
+    assert re.search(r"widths +list\[int\] +\[64, 256\] +hidden units of each network", done.out)
+    assert "profiles: default, smoke" in done.out
+
+
+def test_a_missing_library_is_named_with_what_to_install() -> None:
+    code = "import runpy, sys; sys.modules['papermill'] = None; runpy.run_module('implreg')"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment()
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "Error: the book needs papermill; install it with pip install 'implreg[book]'.\n"
+    )
+
+
+def test_a_full_disk_is_named() -> None:
+    error = OSError(errno.ENOSPC, "No space left on device")
+    assert explain_os_error(error, Path("_build")) == (
+        "the disk is full, _build could not be written; free some space and try again."
+    )
+
+
+# What makes a chapter run again.
+
+
+def test_the_key_holds_all_that_a_run_depends_on_but_not_prose(
+    one: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def key(values: Any = None, upstream: Any = None) -> str:
+        chapter = load_book(one.root).chapter("alpha")
+        return provenance.run_key(chapter, values or {}, upstream or {})
+
+    first = key()
+    one.chapter("alpha", "print(width)", parameters=PARAMETERS, prose="Said otherwise.")
+    assert key() == first
+    assert len({first, key({"width": 3}), key({"width": 4}), key({}, {"beta": "1"})}) == 4
+    one.chapter("alpha", "print(width + 1)", parameters=PARAMETERS)
+    assert key() != first
+    one.chapter("alpha", "print(width)", parameters=PARAMETERS.replace("512", "256"))
+    assert key() != first
+    one.chapter("alpha", "print(width)", parameters=PARAMETERS)
+    assert key() == first
+
+    package = tmp_path / "implreg"
+    (package / "book").mkdir(parents=True)
+    (package / "book" / "site.py").write_text("a = 1")
+    (package / "measures.py").write_text("a = 1")
+    monkeypatch.setattr(runs, "__file__", str(package / "runs.py"))
+    hashes = []
+    for changed in ("book/site.py", "measures.py", "measures.py"):
+        runs.code_version.cache_clear()
+        hashes.append(runs.code_version())
+        (package / changed).write_text(f"a = {len(hashes) + 1}")
+    runs.code_version.cache_clear()
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_every_library_that_can_change_a_number_is_in_the_key() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    needed = {re.split(r"[^\w-]", entry)[0] for entry in project["dependencies"]}
+    only_carry_data = {"joblib", "pooch", "tqdm"}
+    assert needed - only_carry_data <= set(provenance.LIBRARIES)
+
+
+def test_life_of_a_book(project: Project, call: Callable[..., Done]) -> None:
+    """Built, left alone, reworded, changed, damaged: only what must run again does."""
+    alpha = "print('x', end='', file=open('runs', 'a'))\nprint(width * 2)"
+    project.chapter("alpha", alpha, parameters=PARAMETERS, prose="Before.")
+    project.chapter(
+        "summary",
+        "import os; print(sorted(os.listdir(chapters)))",
+        parameters="chapters: str = ''  # folder",
+        reads=True,
+    )
+    project.toc("summary", "alpha")
+    project.write("book/profiles.yml", "smoke: {alpha: {width: 21}}\n")
+
+    done = call("book", "--profile", "smoke")
+    assert done.code == 0, done.err
+    assert re.search(r"alpha +ran .*\nsummary +ran", done.out)
+    assert "open _build/html/index.html" in done.out
+    page = project.page("alpha")
+    assert "<span></span>42\n" in page
+    assert "Before." in page
+    assert "papermill book/alpha.ipynb out.ipynb -p width 21" in re.sub("<[^>]+>", "", page)
+    assert "alpha.ipynb" in project.page("summary")
+    assert str(project.root) not in page
+    run = nbformat.read("_build/executed/alpha.ipynb", as_version=4).metadata.implreg
+    assert run.profile == "smoke"
+    assert run.parameters["width"] == 21
+    assert run.versions["torch"]
+    assert run.commit == "unknown"
+
+    project.chapter("alpha", alpha, parameters=PARAMETERS, prose="After {ref}`nowhere`.")
+    done = call("book", "--profile", "smoke")
+    assert done.code == 1
+    assert "nowhere" in done.err
+    assert project.page("alpha") == page
+
+    project.chapter("alpha", alpha, parameters=PARAMETERS, prose="After.")
+    done = call("book", "--profile", "smoke")
+    assert done.code == 0, done.err
+    assert re.search(r"alpha +unchanged .*\nsummary +unchanged", done.out)
+    assert "After." in project.page("alpha")
+    assert "<span></span>42\n" in project.page("alpha")
+    assert Path("runs").read_text() == "x"
+
+    (entry,) = Path("_build/cache/alpha").iterdir()
+    entry.write_text(entry.read_text()[:-100])
+    done = call("book", "alpha", "-p", "width", "21")
+    assert done.code == 0, done.err
+    assert re.search(r"alpha +ran", done.out)
+    assert "open _build/preview/html/index.html" in done.out
+    assert "After." in project.page("alpha")
+    assert Path("runs").read_text() == "xx"
+
+    project.chapter("alpha", f"{alpha}\nprint('more')", parameters=PARAMETERS)
+    assert project.statuses() == {"alpha": "ran", "summary": "ran"}
+
+
+# What can go wrong on the way.
+
+
+def test_failed_chapters_are_kept_and_named_and_the_others_go_on(
+    project: Project, call: Callable[..., Done]
+) -> None:
+    project.chapter("wrong", "print('so far')\nraise ValueError('widths must be\\npositive')")
+    project.chapter("dies", "import os; os._exit(1)")
+    project.chapter("hangs", "import time; time.sleep(100)")
+    project.chapter("fine", "print('fine')")
+    project.chapter("summary", "", parameters="chapters: str = ''", reads=True)
+    project.toc("summary", "wrong", "dies", "hangs", "fine")
+    site = project.root / "_build" / "html"
+    site.mkdir(parents=True)
+    (site / "index.html").write_text("before")
+
+    done = call("book", "--cell-timeout", "3")
+    assert done.code == 1
+    statuses = re.findall(r"^(\w+) +(ran|failed|skipped) ", done.out, re.MULTILINE)
+    assert dict(statuses) == {
+        "wrong": "failed",
+        "dies": "failed",
+        "hangs": "failed",
+        "fine": "ran",
+        "summary": "skipped",
+    }
+    assert "wrong failed: cell code raised ValueError: widths must be positive\n" in done.err
+    assert "dies failed: the kernel died in cell code, out of memory perhaps." in done.err
+    assert "hangs failed: cell code took more than 3 s; allow more with" in done.err
+    assert "Its notebook is _build/failed/wrong.ipynb." in done.err
+    assert "Traceback" not in done.err
+    assert "the site was not built, and the one before it was left as it is" in done.err
+    assert (site / "index.html").read_text() == "before"
+    kept = nbformat.read("_build/failed/wrong.ipynb", as_version=4)
+    outputs = [o for c in kept.cells if c.id == "code" for o in c.outputs]
+    assert [o.output_type for o in outputs] == ["stream", "error"]
+    assert outputs[1].traceback
+
+
+def test_ctrl_c_stops_the_kernel_and_keeps_what_had_finished(project: Project) -> None:
+    project.chapter("quick", "print('done')")
+    project.chapter(
+        "slow",
+        """
+        import os, pathlib, time
+        pathlib.Path("pid").write_text(str(os.getpid()))
+        time.sleep(100)
+        """,
+    )
+    project.toc("quick", "slow")
+    command = [sys.executable, "-m", "implreg", "book"]
+    pipeline = subprocess.Popen(
+        command, cwd=project.root, stderr=subprocess.PIPE, text=True, env=environment()
+    )
+    marker = project.root / "pid"
+    deadline = time.monotonic() + 120
+    while not (marker.exists() and marker.read_text()):
+        assert pipeline.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    pipeline.send_signal(signal.SIGINT)
+    _, err = pipeline.communicate(timeout=60)
+    assert pipeline.returncode == 130
+    assert "the results of quick are kept; the same command goes on from there." in err
+    assert "Traceback" not in err
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(marker.read_text()), 0)
+    project.chapter("slow", "print('quick now')")
+    assert project.statuses() == {"quick": "unchanged", "slow": "ran"}
+
+
+def test_a_disk_that_takes_no_more_is_one_sentence(project: Project) -> None:
+    project.chapter("large", "print('x' * 100_000)")
+    project.toc("large")
+    done = subprocess.run(
+        [sys.executable, "-m", "implreg", "run", "large"],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        # The nearest to a full disk that needs no rights: no file above 50 kB.
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000)),
+    )
+    assert done.returncode == 1
+    assert "could not be written (File too large); choose another folder." in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_command_that_a_page_shows_makes_the_run_again(one: Project) -> None:
+    chapter = load_book(one.root).chapter("alpha")
+    values = {"width": 7, "rate": 0.25, "data": "12", "full": True, "widths": [1, 2]}
+    one.chapter("alpha", "print([width, rate, data, full, widths])", parameters=PARAMETERS)
+    command = provenance.papermill_command(chapter, values)  # type: ignore[arg-type]
+    program = [sys.executable, "-m", *shlex.split(command)]
+    subprocess.run(program, check=True, capture_output=True)
+    cells = nbformat.read("out.ipynb", as_version=4).cells
+    assert cells[-1].outputs[0].text == "[7, 0.25, '12', True, [1, 2]]\n"
+
+
+# What becomes of an executed chapter on its way to a page.
+
+
+def executed(project: Project, *outputs: dict[str, Any]) -> nbformat.NotebookNode:
+    chapter = load_book(project.root).chapter("alpha")
+    notebook = nbformat.from_dict(chapter.notebook)
+    notebook.cells[-1].outputs = [
+        nbformat.v4.new_output("display_data", **output) for output in outputs
+    ]
+    notebook.metadata["language_info"] = {"name": "python"}
+    notebook.metadata["widgets"] = {"state": {}}
+    notebook.metadata["implreg"] = provenance.describe_run(
+        chapter, {}, root=project.root, profile="smoke", key="0" * 64, seconds=1.0
+    )
+    return notebook
+
+
+def figure(alt: str) -> dict[str, Any]:
+    return {"data": {"image/svg+xml": "<svg/>"}, "metadata": {"implreg": {"alt": alt}}}
+
+
+def test_figures_get_their_text_and_a_link_to_their_run(one: Project) -> None:
+    path = one.root / "book" / "alpha.ipynb"
+    source = nbformat.read(path, as_version=4)
+    source.cells[-1].metadata["mystnb"] = {"figure": {"name": "fig", "caption": "A line."}}
+    nbformat.write(source, path)
+    chapter = load_book(one.root).chapter("alpha")
+    page = stage_chapter(chapter, executed(one, figure("a rising line")))
+    options = page.cells[-2].metadata.mystnb
+    assert options.image.alt == "a rising line"
+    link = "Made by the code cell above in {ref}`this run <run-alpha>`."
+    assert options.figure.caption == f"A line. {link}"
+    assert page.cells[-1].source.startswith("(run-alpha)=\n## Provenance\n")
+    assert "| `widths` | `[64, 256]` | hidden units of each network |" in page.cells[-1].source
+    assert "widgets" not in page.metadata
+
+
+def test_figures_that_a_blind_reader_would_miss_are_refused(one: Project) -> None:
+    chapter = load_book(one.root).chapter("alpha")
+    with pytest.raises(InputError, match="chapter alpha, cell code: a figure must have an alt"):
+        stage_chapter(chapter, executed(one, figure(" ")))
+    with pytest.raises(InputError, match="chapter alpha, cell code: a cell must show one figure"):
+        stage_chapter(chapter, executed(one, figure("one"), figure("two")))
+
+
+def test_progress_bars_and_outputs_for_machines_do_not_reach_the_page(one: Project) -> None:
+    verdict = {"application/vnd.implreg.verdict+json": {"id": "C2"}, "text/html": "<p>C2</p>"}
+    chapter = load_book(one.root).chapter("alpha")
+    notebook = executed(one, {"data": verdict})
+    bar = nbformat.v4.new_output("stream", name="stderr", text="50%|#####     |")
+    notebook.cells[-1].outputs.insert(0, bar)
+    page = stage_chapter(chapter, notebook)
+    (output,) = page.cells[-2].outputs
+    assert dict(output.data) == {"text/html": "<p>C2</p>"}
+
+
+# The real book.
+
+
+def test_committed_chapters_have_no_outputs_and_typed_parameters() -> None:
+    book = load_book(ROOT)
+    assert book.chapters
+    for chapter in book.chapters.values():
+        assert chapter.notebook.metadata.kernelspec.name == "python3"
+        assert chapter.title != chapter.name
+        for cell in chapter.notebook.cells:
+            if cell.cell_type == "code":
+                assert not cell.outputs, f"{chapter.name}, cell {cell.id}"
+                assert cell.execution_count is None
+        for parameter in chapter.parameters.values():
+            assert parameter.help, f"{chapter.name}: {parameter.name} needs a # help"

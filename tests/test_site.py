@@ -1,0 +1,212 @@
+"""The built site, opened in a real browser: what a reader would see."""
+
+import functools
+import http.server
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+pytest.importorskip("selenium", reason="the site's tests need the extra test: pip install .[test]")
+
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+ROOT = Path(__file__).resolve().parent.parent
+PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+DESKTOP = {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+)
+
+
+def binary(*names: str) -> str:
+    for name in names:
+        if path := shutil.which(name):
+            return path
+    message = (
+        f"no {names[0]} here; the tests of the site need Chromium and its driver, on Debian: "
+        f"apt-get install chromium chromium-driver"
+    )
+    if os.environ.get("IMPLREG_REQUIRE_BROWSER") == "1":
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary("chromium", "chromium-browser", "google-chrome")
+    profile = tmp_path_factory.mktemp("browser")
+    for flag in (*FLAGS, f"--user-data-dir={profile}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    service = webdriver.ChromeService(executable_path=binary("chromedriver"))
+    driver = webdriver.Chrome(options=options, service=service)
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def folder(browser: webdriver.Chrome, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site's folder: the book in its smoke profile, or what IMPLREG_SITE names."""
+    if "IMPLREG_SITE" in os.environ:
+        return Path(os.environ["IMPLREG_SITE"])
+    build = tmp_path_factory.mktemp("build")
+    command = [sys.executable, "-m", "implreg", "book", "--profile", "smoke", "--build-dir", build]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return build / "html"
+
+
+@pytest.fixture(scope="module")
+def site(folder: Path) -> Iterator[str]:
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    handler = functools.partial(Quiet, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def pages(folder: Path) -> list[str]:
+    found = sorted(p.relative_to(folder).as_posix() for p in folder.glob("book/*.html"))
+    assert found
+    return [*found, "search.html"]
+
+
+@pytest.fixture
+def visit(browser: webdriver.Chrome, site: str) -> Callable[..., list[dict[str, Any]]]:
+    """Open a page, scroll through it, and return what the console said."""
+
+    def open_page(page: str, *, screen: dict[str, Any] = DESKTOP) -> list[dict[str, Any]]:
+        browser.get_log("browser")
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+        browser.get(f"{site}/{page}")
+        WebDriverWait(browser, 30).until(
+            lambda d: d.execute_script("return document.readyState") == "complete"
+        )
+        browser.execute_async_script(
+            "const done = arguments[0];"
+            "const ready = window.MathJax?.startup?.promise ?? Promise.resolve();"
+            "ready.then(() => { window.scrollTo(0, document.body.scrollHeight);"
+            "setTimeout(done, 300); });"
+        )
+        return browser.get_log("browser")
+
+    return open_page
+
+
+def requested(browser: webdriver.Chrome) -> list[str]:
+    """Return the addresses asked for since the last call."""
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    return [
+        message["params"]["request"]["url"]
+        for message in messages
+        if message["method"] == "Network.requestWillBeSent"
+    ]
+
+
+def test_no_page_has_console_errors_or_asks_another_site(
+    browser: webdriver.Chrome, site: str, pages: list[str], visit: Callable[..., Any]
+) -> None:
+    requested(browser)
+    host = urlsplit(site).netloc
+    for page in pages:
+        noise = [entry for entry in visit(page) if entry["level"] in ("SEVERE", "WARNING")]
+        assert not noise, f"{page}: {noise}"
+        addresses = requested(browser)
+        assert any(page in address for address in addresses)
+        outside = [
+            address
+            for address in addresses
+            if urlsplit(address).scheme in ("http", "https", "ws", "wss")
+            and urlsplit(address).netloc != host
+        ]
+        assert not outside, f"{page}: {outside}"
+
+
+def test_every_picture_is_there_and_has_an_alternative_text(
+    browser: webdriver.Chrome, pages: list[str], visit: Callable[..., Any]
+) -> None:
+    for page in pages:
+        visit(page)
+        for picture in browser.find_elements(By.CSS_SELECTOR, "main img"):
+            source = picture.get_attribute("src")
+            assert picture.get_attribute("alt"), f"{page}: {source} has no alternative text"
+            width = browser.execute_script("return arguments[0].naturalWidth", picture)
+            assert width > 0, f"{page}: {source} was not loaded"
+
+
+def test_all_mathematics_is_typeset(
+    browser: webdriver.Chrome, pages: list[str], visit: Callable[..., Any]
+) -> None:
+    formulas = 0
+    for page in pages:
+        visit(page)
+        sources = len(browser.find_elements(By.CSS_SELECTOR, "main .math"))
+        typeset = len(browser.find_elements(By.CSS_SELECTOR, "main .math mjx-container svg"))
+        assert typeset >= sources, f"{page}: {typeset} of {sources} formulas are typeset"
+        assert not browser.find_elements(By.CSS_SELECTOR, "main [data-mjx-error]"), page
+        formulas += sources
+    assert formulas
+
+
+def test_no_page_is_wider_than_a_phone(
+    browser: webdriver.Chrome, pages: list[str], visit: Callable[..., Any]
+) -> None:
+    for page in pages:
+        visit(page, screen=PHONE)
+        width = browser.execute_script("return document.documentElement.scrollWidth")
+        assert width <= PHONE["width"], f"{page} is {width} wide"
+
+
+def test_the_theme_can_be_switched_to_dark(
+    browser: webdriver.Chrome, pages: list[str], visit: Callable[..., Any]
+) -> None:
+    def theme() -> str:
+        return str(browser.execute_script("return document.documentElement.dataset.theme"))
+
+    def brightness() -> int:
+        colour = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+        return sum(int(part) for part in colour.strip("rgba()").split(",")[:3])
+
+    def switch_to(wanted: str) -> None:
+        # The button goes round: as the system has it, light, dark.
+        for _ in range(3):
+            if browser.execute_script("return localStorage.getItem('mode')") != wanted:
+                browser.execute_script("document.querySelector('.theme-switch-button').click()")
+                time.sleep(0.1)
+        assert theme() == wanted
+
+    visit(pages[0])
+    switch_to("light")
+    light = brightness()
+    switch_to("dark")
+    assert brightness() < light / 2
+    for page in pages:
+        noise = [entry for entry in visit(page) if entry["level"] in ("SEVERE", "WARNING")]
+        assert not noise, f"{page}: {noise}"
+        assert theme() == "dark"
