@@ -1,6 +1,7 @@
 """The claims ledger: what is claimed, how it is tested, and the verdict that a run computes."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from scipy import stats
 
 from implreg.checks import InputError
-from implreg.statistics import Estimate
+from implreg.statistics import CONFIDENCE, Estimate
 
 MIME = "application/vnd.implreg.verdict+json"
 GROWTH_MARGIN = 1.1  # a ratio up to 10 % above 1 counts as no growth
@@ -74,8 +76,9 @@ CLAIMS = {
         Claim(
             "C7",
             "Random initialisation is what keeps the path straight and the error low.",
-            "From every other start, at the same training loss, deflection and test error are "
-            "higher: the intervals of both ratios to the random start lie above 1.",
+            "From every other start, at the same training loss, deflection (raw and normalised) "
+            "and test error are higher: all intervals of the ratios to the random start lie above "
+            "1. Contradicted if one lies below 1, widened for their number (Bonferroni).",
         ),
         Claim(
             "C8",
@@ -96,6 +99,7 @@ class Verdict:
         effect: the tested quantity with its 95 % interval and number of seeds.
         quantity: what `effect` is, in words.
         scope: data, networks and training that were tested, in words.
+        details: further numbers that the reader of the verdict should see, in words.
     """
 
     claim: str
@@ -103,17 +107,25 @@ class Verdict:
     effect: Estimate
     quantity: str
     scope: str
+    details: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """As one flat row: the claim's id and statement, the outcome and the effect."""
+        """As one flat row: the claim's id and statement, the outcome and the effect.
+
+        Numbers that do not exist, such as the interval of one seed, are None: JSON has no NaN.
+        """
+        value, low, high = (
+            None if math.isnan(x) else x
+            for x in (self.effect.value, self.effect.low, self.effect.high)
+        )
         return {
             "id": self.claim,
             "statement": CLAIMS[self.claim].statement,
             "verdict": str(self.outcome),
             "quantity": self.quantity,
-            "effect": self.effect.value,
-            "low": self.effect.low,
-            "high": self.effect.high,
+            "effect": value,
+            "low": low,
+            "high": high,
             "seeds": self.effect.n,
             "scope": self.scope,
         }
@@ -125,6 +137,8 @@ class Verdict:
             "Found": f"{self.quantity}: {self.effect} (95 % interval, {self.effect.n} seeds); "
             f"{self.scope}.",
         }
+        if self.details:
+            lines["In full"] = self.details
         body = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in lines.items())
         kind = self.outcome.name.lower().replace("_", "-")
         title = f"{claim.id}. {claim.statement}"
@@ -166,45 +180,74 @@ def random_walk_bridge(ratio: Estimate, *, scope: str) -> Verdict:
     return Verdict("C5", outcome, ratio, "bridge estimate over gradient gap deviation", scope)
 
 
-def almost_straight(ratio: Estimate, *, scope: str) -> Verdict:
-    """C6: is the fluctuation after training smaller than the edge margin?"""
+def almost_straight(
+    ratio: Estimate, *, scope: str, others: Mapping[str, Estimate] | None = None
+) -> Verdict:
+    """C6: is the fluctuation after training smaller than the edge margin?
+
+    Args:
+        ratio: fluctuation over edge margin of networks from the usual random start.
+        scope: what was tested.
+        others: the same ratio from other starts, to be shown beside it.
+    """
     if ratio.high < 1:
         outcome = Outcome.SUPPORTED
     else:
         outcome = Outcome.NOT_SUPPORTED if ratio.low > 1 else Outcome.UNDECIDED
-    return Verdict("C6", outcome, ratio, "fluctuation over edge margin", scope)
+    details = f"The same from other starts: {_listed(others)}." if others else ""
+    return Verdict("C6", outcome, ratio, "fluctuation over edge margin", scope, details)
 
 
-def other_starts(
-    deflection: Mapping[str, Estimate], error: Mapping[str, Estimate], *, scope: str
-) -> Verdict:
-    """C7: are deflection and test error higher from every start that is not random?
+def other_starts(ratios: Mapping[str, Mapping[str, Estimate]], *, scope: str) -> Verdict:
+    """C7: is every quantity higher from every start that is not the usual random one?
+
+    All intervals must lie above 1, so testing many of them cannot make "supported" more likely, and
+    they are used as they are. A single one below 1 is enough for "not supported", so that interval
+    is widened for the number of ratios (Bonferroni).
 
     Args:
-        deflection: by start, the ratio of its deflection to that of the random start.
-        error: by start, the same ratio of test errors.
+        ratios: by quantity, by start, its ratio to the same quantity from the random start; an
+            estimate without interval (NaN) supports nothing.
         scope: what was tested.
 
-    The effect shown is the smallest of the ratios of test errors.
+    The effect shown is the ratio that decides: the one whose interval reaches lowest or, if the
+    claim is contradicted, ends lowest.
 
     Raises:
-        InputError: no start, or different starts in the two.
+        InputError: no ratio, or quantities with different starts.
     """
-    if not deflection or deflection.keys() != error.keys():
+    flat = {(name, start): x for name, starts in ratios.items() for start, x in starts.items()}
+    if not flat or len({frozenset(starts) for starts in ratios.values()}) > 1:
         raise InputError(
-            f"deflection and error must hold the same starts, at least one, got "
-            f"{list(deflection)} and {list(error)}; compute both for every start."
+            f"ratios must hold the same starts for each quantity, at least one, got "
+            f"{[list(starts) for starts in ratios.values()]}; compute all of them."
         )
-    ratios = [*deflection.values(), *error.values()]
-    if all(ratio.low > 1 for ratio in ratios):
-        outcome = Outcome.SUPPORTED
-    elif any(ratio.high < 1 for ratio in ratios):
+    below = {key: x for key, x in flat.items() if _widened(x, len(flat)).high < 1}
+    if below:
         outcome = Outcome.NOT_SUPPORTED
+        name, start = min(below, key=lambda key: below[key].high)
     else:
-        outcome = Outcome.UNDECIDED
-    start = min(error, key=lambda name: error[name].value)
-    quantity = f"test error, start “{start}” over random start (smallest of the ratios)"
-    return Verdict("C7", outcome, error[start], quantity, scope)
+        supported = all(x.low > 1 for x in flat.values())
+        outcome = Outcome.SUPPORTED if supported else Outcome.UNDECIDED
+        # False sorts before True: a ratio without an interval decides before all others.
+        name, start = min(flat, key=lambda key: (not math.isnan(flat[key].low), flat[key].low))
+    quantity = f"{name} from “{start}” over random start, the ratio that decides"
+    details = " ".join(f"Ratios of {of}: {_listed(starts)}." for of, starts in ratios.items())
+    return Verdict("C7", outcome, flat[name, start], quantity, scope, details)
+
+
+def _widened(ratio: Estimate, tests: int) -> Estimate:
+    """The interval of a ratio of geometric means, such that `tests` of them hold together."""
+    if ratio.n < 2:
+        return ratio
+    tail = (1 - CONFIDENCE) / 2
+    factor = stats.t.ppf(1 - tail / tests, ratio.n - 1) / stats.t.ppf(1 - tail, ratio.n - 1)
+    reach = (ratio.high / ratio.value) ** factor
+    return Estimate(ratio.value, ratio.value / reach, ratio.value * reach, ratio.n)
+
+
+def _listed(estimates: Mapping[str, Estimate]) -> str:
+    return ", ".join(f"{name} {x if x.n else 'no seed'}" for name, x in estimates.items())
 
 
 def ledger(folder: str | Path) -> pd.DataFrame:

@@ -340,4 +340,4 @@ def _lagged(
     check_count("lags", lag)
     after = rows if after is None else after
     same_path = path[lag:] == path[:-lag]
-    return torch.nanmean(function(rows[:-lag][same_path], after[lag:][same_path]))
+    return function(rows[:-lag][same_path], after[lag:][same_path]).nanmean()  # type: ignore[no-any-return]

@@ -25,15 +25,19 @@ if TYPE_CHECKING:
 C = TypeVar("C", bound="DataclassInstance")
 
 STORE = "IMPLREG_STORE"
+PIPELINE = ("book", "__main__.py")  # parts of the package that no experiment imports
 
 
 @cache
 def code_version() -> str:
-    """Hash of the package's source: a stored run is valid for the code that made it."""
+    """Hash of all that a result can depend on in the package: code and data, not the pipeline."""
     digest = hashlib.sha256()
     package = Path(__file__).parent
-    for source in sorted(package.rglob("*.py")):
-        digest.update(source.relative_to(package).as_posix().encode() + source.read_bytes())
+    for path in sorted(package.rglob("*")):
+        parts = path.relative_to(package).parts
+        if path.is_file() and "__pycache__" not in parts and parts[0] not in PIPELINE:
+            digest.update(path.relative_to(package).as_posix().encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 
 
@@ -78,7 +82,7 @@ def _run(run: Callable[[Any], pd.DataFrame], name: str, config: object, code: st
     return run(config)
 
 
-def _columns(config: "DataclassInstance", table: pd.DataFrame) -> dict[str, object]:
+def _columns(config: "DataclassInstance", table: pd.DataFrame) -> dict[str, Any]:
     """Fields of the configuration that fit in one cell and that the run did not report itself."""
     return {
         name: value

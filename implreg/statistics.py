@@ -29,9 +29,10 @@ class Estimate:
     def __format__(self, spec: str) -> str:
         """`value [low, high]`, each number in the format `spec` (default `.3g`)."""
         spec = spec or ".3g"
-        if math.isnan(self.low):
-            return f"{self.value:{spec}} (one seed)"
-        return f"{self.value:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
+        value, low, high = (
+            f"{x:{spec}}".replace("-", "−") for x in (self.value, self.low, self.high)
+        )
+        return f"{value} (one seed)" if self.n == 1 else f"{value} [{low}, {high}]"
 
     def __str__(self) -> str:
         return format(self)

@@ -96,10 +96,10 @@ def train(net: nn.Module, x: Tensor, y: Tensor, settings: SGD, *, seed: int) -> 
             loss = nn.functional.cross_entropy(net(x[rows]), y[rows])
             if not loss.isfinite():
                 raise Diverged(
-                    f"the training loss is {float(loss)} in epoch {epoch}; lower learning_rate "
+                    f"the training loss is {loss.item()} in epoch {epoch}; lower learning_rate "
                     f"(now {settings.learning_rate:g}) or the scale of the initial weights."
                 )
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimiser.step()
         yield epoch
 

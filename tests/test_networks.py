@@ -54,5 +54,5 @@ def test_refuses(sizes: tuple[int, ...], seed: int, message: str) -> None:
 
 @pytest.mark.parametrize("values", [(0.0, 0, 1), (1, -1, 1), (1, 0, math.nan), (1, 0, math.inf)])
 def test_refuses_scales(values: tuple[float, float, float]) -> None:
-    with pytest.raises(InputError, match="sigma_. must be a finite number"):
+    with pytest.raises(InputError, match=r"sigma_. must be a finite number"):
         Initialisation(*values)

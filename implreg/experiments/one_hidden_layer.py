@@ -1,13 +1,14 @@
-"""Chapter "One hidden layer": theory against many random networks on one pair."""
+"""Chapter "One hidden layer": theory against many random networks."""
 
 import math
 from dataclasses import dataclass
 
 import pandas as pd
 import torch
+from torch import Tensor
 
 from implreg import measures, theory
-from implreg.checks import check_count, check_number
+from implreg.checks import InputError, check_count, check_number
 from implreg.networks import Initialisation, mlp
 from implreg.tracing import trace
 
@@ -42,19 +43,13 @@ class Config:
     outputs: int = 4
 
     def __post_init__(self) -> None:
-        for name, least in (("depth", 1), ("width", 1), ("networks", 2), ("inputs", 2)):
-            check_count(name, getattr(self, name), at_least=least)
-        check_number("angle", math.pi - check_number("angle", self.angle, above=0), above=0)
-        check_number("norm", self.norm, above=0)
+        check_count("networks", self.networks, at_least=2)
+        _check_case(self)
 
     @property
-    def pair(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def pair(self) -> tuple[Tensor, Tensor]:
         """The two samples, (1, inputs) each."""
-        x0, x1 = torch.zeros(2, 1, self.inputs, dtype=torch.float64)
-        x0[0, 0] = math.sqrt(self.inputs)
-        x1[0, 0] = self.norm * math.sqrt(self.inputs) * math.cos(self.angle)
-        x1[0, 1] = self.norm * math.sqrt(self.inputs) * math.sin(self.angle)
-        return x0, x1
+        return _pairs(torch.eye(self.inputs, dtype=torch.float64)[None, :2], self.angle, self.norm)
 
 
 def run(config: Config) -> pd.DataFrame:
@@ -91,3 +86,95 @@ def run(config: Config) -> pd.DataFrame:
             for name, x in measured.items()
         ]
     return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class Walk:
+    """One network, traced on pairs in random directions that share an angle and norms.
+
+    Args:
+        depth: hidden layers.
+        width: of each hidden layer.
+        angle: between the two samples of a pair, in radians, in (0, pi).
+        norm: of the second sample over that of the first, which is sqrt(inputs).
+        pairs: how many.
+        seed: of the weights and of the pairs.
+        sigma_b: deviation of the hidden biases.
+        inputs: d, at least 2.
+        outputs: C.
+        bins: intervals of equal length of t in which squared gaps are averaged.
+        lags: distances, in switches, at which the walk is looked at.
+
+    Raises:
+        InputError: a number out of its range.
+    """
+
+    depth: int
+    width: int
+    angle: float
+    norm: float
+    pairs: int
+    seed: int
+    sigma_b: float = 0.0
+    inputs: int = 20
+    outputs: int = 4
+    bins: int = 20
+    lags: tuple[int, ...] = (1, 2, 5, 10, 20, 50, 100)
+
+    def __post_init__(self) -> None:
+        check_count("pairs", self.pairs)
+        check_count("bins", self.bins)
+        _check_case(self)
+
+
+def walk(config: Walk) -> pd.DataFrame:
+    """Are the gaps of one network the steps of a random walk? Rows of quantity, at and measured.
+
+    Quantities, all pooled over pairs and outputs: "squared gap" at the middle of each bin of t, per
+    unit of t; "variance ratio" and "gap correlation" at each lag; "bridge curve" at each share of
+    the switches, over the gradient gap deviation; "bridge estimate", likewise, at the share 0.5.
+    Bins and lags without a gap have no row.
+    """
+    initialisation = Initialisation(sigma_b=config.sigma_b)
+    sizes = (config.inputs, *[config.width] * config.depth, config.outputs)
+    random = torch.Generator().manual_seed(config.seed)
+    frames = torch.randn(config.pairs, config.inputs, 2, generator=random, dtype=torch.float64)
+    directions = torch.linalg.qr(frames).Q.mT
+    paths = _pairs(directions, config.angle, config.norm)
+    traced = trace(mlp(*sizes, seed=config.seed, initialisation=initialisation), paths)
+
+    squares = traced.gaps.square().mean(dim=1)
+    box = (traced.t * config.bins).long().clamp(max=config.bins - 1)
+    counts = torch.bincount(box, minlength=config.bins)
+    binned = torch.bincount(box, squares, config.bins) / counts
+    middles = [(i + 0.5) / config.bins for i in range(config.bins)]
+    deviation = measures.pool(measures.gap_deviation(traced))
+    curve = measures.bridge_curve(traced)
+    shares = torch.linspace(0, 1, len(curve), dtype=torch.float64).tolist()
+    lags = config.lags
+    found = {
+        "squared gap": zip(middles, binned.tolist(), strict=True),
+        "variance ratio": zip(lags, measures.variance_ratio(traced, lags).tolist(), strict=True),
+        "gap correlation": zip(lags, measures.gap_correlation(traced, lags).tolist(), strict=True),
+        "bridge curve": zip(shares, (curve / deviation).tolist(), strict=True),
+        "bridge estimate": [(0.5, measures.bridge_deviation(traced) / deviation)],
+    }
+    rows = [(name, at, x) for name, points in found.items() for at, x in points]
+    return pd.DataFrame(rows, columns=["quantity", "at", "measured"]).dropna(ignore_index=True)
+
+
+def _check_case(config: Config | Walk) -> None:
+    for name, least in (("depth", 1), ("width", 1), ("seed", 0), ("inputs", 2), ("outputs", 1)):
+        check_count(name, getattr(config, name), at_least=least)
+    if check_number("angle", config.angle, above=0) >= math.pi:
+        raise InputError(
+            f"angle must lie between 0 and pi (radians), got {config.angle!r}; pass such a number."
+        )
+    check_number("norm", config.norm, above=0)
+    check_number("sigma_b", config.sigma_b, at_least=0)
+
+
+def _pairs(directions: Tensor, angle: float, norm: float) -> tuple[Tensor, Tensor]:
+    """Two samples (P, d) in the plane of two orthonormal directions, (P, 2, d)."""
+    first, second = (math.sqrt(directions.shape[2]) * directions).unbind(dim=1)
+    return first, norm * (math.cos(angle) * first + math.sin(angle) * second)

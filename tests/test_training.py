@@ -1,0 +1,101 @@
+"""SGD against its formula, and determinism."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from implreg.checks import InputError
+from implreg.networks import mlp
+from implreg.training import SGD, Diverged, evaluate, train
+
+
+def test_one_step_is_the_formula() -> None:
+    """Full batch, no warm-up: W - rate * (softmax - onehot)^T x / N."""
+    net = nn.Linear(3, 2, dtype=torch.float64)
+    x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    y = torch.tensor([0, 1, 1, 0, 1])
+    weight, bias = net.weight.detach().clone(), net.bias.detach().clone()
+    error = (x @ weight.T + bias).softmax(dim=1) - nn.functional.one_hot(y, 2)
+    list(train(net, x, y, SGD(0.5, epochs=1, batch=5, warmup_epochs=0), seed=0))
+    assert torch.allclose(net.weight, weight - 0.5 * error.T @ x / 5)
+    assert torch.allclose(net.bias, bias - 0.5 * error.mean(dim=0))
+
+
+def test_every_sample_counts_once_per_epoch() -> None:
+    """A rate so small that the weights stand still: the step is the sum of all gradients."""
+    x = torch.randn(10, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    y = torch.arange(10) % 2
+    net = nn.Linear(3, 2, dtype=torch.float64)
+    nn.functional.cross_entropy(net(x), y, reduction="sum").backward()
+    gradient, before = net.weight.grad.clone(), net.weight.detach().clone()
+    list(train(net, x, y, SGD(1e-9, epochs=1, batch=2, warmup_epochs=0), seed=0))
+    assert torch.allclose((before - net.weight) / 1e-9, gradient / 2, rtol=1e-4)
+
+
+def test_warm_up_is_linear_and_ends() -> None:
+    settings = SGD(0.02, epochs=10, warmup_epochs=4, warmup_from=0.01)
+    rates = [settings.rate(epoch) for epoch in range(1, 8)]
+    assert rates == pytest.approx([0.01, 0.0125, 0.015, 0.0175, 0.02, 0.02, 0.02])
+    assert SGD(0.02, warmup_epochs=0).rate(1) == 0.02
+
+
+def test_same_seed_same_network_and_global_state_untouched() -> None:
+    x = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
+    y = torch.arange(40) % 2
+    before = torch.random.get_rng_state()
+
+    def trained(seed: int) -> torch.Tensor:
+        net = mlp(3, 8, 2, seed=0)
+        list(train(net, x, y, SGD(0.1, epochs=3, batch=8, warmup_epochs=0), seed=seed))
+        return net[0].weight.detach()
+
+    assert torch.equal(trained(1), trained(1))
+    assert not torch.equal(trained(1), trained(2))
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_loss_falls_and_evaluate_sees_it() -> None:
+    x = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
+    y = (x[:, 0] > 0).long()
+    net = mlp(4, 32, 2, seed=0)
+    losses = [
+        evaluate(net, x, y)[0] for _ in train(net, x, y, SGD(0.1, 30, 10, warmup_epochs=0), seed=0)
+    ]
+    assert len(losses) == 31
+    assert losses[-1] < 0.3 * losses[0]
+    assert evaluate(net, x, y)[1] < 0.05
+
+
+def test_divergence_is_said() -> None:
+    x = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(Diverged, match="lower learning_rate"):
+        list(train(mlp(3, 8, 2, seed=0), x, torch.arange(40) % 2, SGD(1e30, 5, 8, 0), seed=0))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"learning_rate": 0.0}, "learning_rate must be a finite number above 0, got 0"),
+        ({"learning_rate": math.nan}, "learning_rate"),
+        ({"epochs": 0}, "epochs must be a whole number of at least 1"),
+        ({"batch": 2.0}, "batch must be a whole number"),
+        ({"warmup_epochs": -1}, "warmup_epochs"),
+        ({"warmup_from": True}, "warmup_from"),
+    ],
+)
+def test_refuses_settings(change: dict[str, float], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        SGD(**change)
+
+
+def test_refuses_data() -> None:
+    net = mlp(3, 8, 2, seed=0)
+    x = torch.zeros(4, 3)
+    with pytest.raises(InputError, match="one whole-number label for each of the 4"):
+        next(train(net, x, torch.zeros(3, dtype=torch.int64), SGD(), seed=0))
+    with pytest.raises(InputError, match="one whole-number label"):
+        next(train(net, x, torch.zeros(4), SGD(), seed=0))
+    with pytest.raises(InputError, match="x must be finite"):
+        next(train(net, x * torch.nan, torch.zeros(4, dtype=torch.int64), SGD(), seed=0))
