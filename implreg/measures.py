@@ -283,7 +283,8 @@ def normalize(trace: Trace, initial: Trace) -> Trace:
     r0, r1 = start / start_initial, end / end_initial
 
     def growth(t: Tensor, path: Tensor) -> Tensor:
-        return ((1 - t) * r0[path] + t * r1[path])[:, None]
+        grown: Tensor = (1 - t) * r0[path] + t * r1[path]
+        return grown[:, None]
 
     pieces = trace.piece_path
     middle = (trace.piece_start + trace.piece_end) / 2
@@ -340,4 +341,4 @@ def _lagged(
     check_count("lags", lag)
     after = rows if after is None else after
     same_path = path[lag:] == path[:-lag]
-    return function(rows[:-lag][same_path], after[lag:][same_path]).nanmean()  # type: ignore[no-any-return]
+    return function(rows[:-lag][same_path], after[lag:][same_path]).nanmean()
