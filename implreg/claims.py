@@ -172,7 +172,7 @@ def no_growth(ratio: Estimate, *, scope: str) -> Verdict:
 
 def random_walk_bridge(ratio: Estimate, *, scope: str) -> Verdict:
     """C5: is the bridge estimate equal to the gradient gap deviation?"""
-    if 1 not in ratio:
+    if ratio.low > 1 or ratio.high < 1:
         outcome = Outcome.NOT_SUPPORTED
     else:
         narrow = ratio.high - ratio.low < 2 * HYPOTHESIS_MARGIN
@@ -273,13 +273,13 @@ def ledger(folder: str | Path) -> pd.DataFrame:
     for path in sorted(folder.glob("*.ipynb")):
         try:
             cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        except (ValueError, KeyError, OSError) as error:
+            outputs = [output for cell in cells for output in cell.get("outputs", [])]
+            found = [o["data"][MIME] for o in outputs if MIME in o.get("data", {})]
+        except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
             raise InputError(
                 f"chapters must hold executed notebooks, but {path.name} cannot be read "
                 f"({error}); run that chapter again."
             ) from error
-        outputs = [output for cell in cells for output in cell.get("outputs", [])]
-        found = [o["data"][MIME] for o in outputs if MIME in o.get("data", {})]
         rows += [verdict | {"chapter": path.stem} for verdict in found]
     tested = {row["id"] for row in rows}
     rows += [

@@ -17,6 +17,7 @@ from implreg.tracing import trace
 from implreg.training import SGD, Diverged, evaluate, train
 
 STARTS = ("random", "large scale", "random labels", "adversarial")
+DEFLECTIONS = ("deflection", "normalized_deflection")
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,9 @@ def run(config: Config) -> pd.DataFrame:
 
     Columns are those of `implreg.experiments.sgd.measure`, the `epochs` that it took, `reached`
     (whether it got there; if not, all measures are missing), `diverged` (whether it did not because
-    the loss became infinite), and the deflection before training as `start_deflection`. Whatever
-    the start, normalised measures are relative to the random network of the same seed.
+    the loss became infinite), and the deflections before training as `start_deflection` and
+    `start_normalized_deflection`. Whatever the start, normalised measures are relative to the
+    random network of the same seed.
     """
     data = load(config.dataset, train=config.train)
     drawn = pairs(data, kind=config.kind, count=config.pairs, seed=config.seed)
@@ -100,13 +102,14 @@ def run(config: Config) -> pd.DataFrame:
             found[target] = {"epochs": epoch} | measure(net, data, drawn, reference)
     except Diverged:
         diverged = True
-    start = found.get(math.inf, {}).get("deflection", math.nan)
+    before = found.get(math.inf, {})
+    start = {f"start_{name}": before.get(name, math.nan) for name in DEFLECTIONS}
     rows = [
         {
             "target_loss": target,
             "reached": target in found,
             "diverged": diverged and target not in found,
-            "start_deflection": start,
+            **start,
             **found.get(target, {}),
         }
         for target in config.target_losses

@@ -1,0 +1,253 @@
+"""The claims ledger: verdict rules at their boundaries, and what is read from chapters."""
+
+import json
+import math
+
+import nbformat
+import pandas as pd
+import pytest
+from IPython.core.formatters import DisplayFormatter
+from scipy import stats
+
+from implreg import claims
+from implreg.checks import InputError
+from implreg.claims import CLAIMS, MIME, Outcome, Verdict
+from implreg.statistics import Estimate, mean_interval, ratio
+
+
+def between(low: float, high: float, n: int = 10) -> Estimate:
+    return Estimate((low + high) / 2, low, high, n)
+
+
+ONE_SEED = mean_interval([0.7])
+NO_SEED = Estimate(math.nan, math.nan, math.nan, 0)
+
+
+# ---------------------------------------------------------------- rules
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "outcome"),
+    [
+        (-0.51, -0.49, Outcome.SUPPORTED),
+        (-0.5, -0.4, Outcome.SUPPORTED),  # the interval is closed
+        (-0.49, -0.01, Outcome.CORRECTED),
+        (-0.9, -0.51, Outcome.CORRECTED),
+        (-0.6, 0.0, Outcome.UNDECIDED),
+        (0.0, 0.2, Outcome.UNDECIDED),
+        (0.01, 0.2, Outcome.NOT_SUPPORTED),
+    ],
+)
+@pytest.mark.parametrize("claim", ["C2", "C3"])
+def test_width_exponent(claim, low, high, outcome):
+    verdict = claims.width_exponent(claim, between(low, high), scope="here")
+    assert (verdict.claim, verdict.outcome, verdict.scope) == (claim, outcome, "here")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "outcome"),
+    [
+        (0.5, 0.6, Outcome.SUPPORTED),
+        (1.05, 1.1, Outcome.SUPPORTED),
+        (1.05, 1.11, Outcome.UNDECIDED),
+        (1.1, 1.2, Outcome.UNDECIDED),
+        (1.11, 1.2, Outcome.NOT_SUPPORTED),
+    ],
+)
+def test_no_growth(low, high, outcome):
+    assert claims.no_growth(between(low, high), scope="").outcome is outcome
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "outcome"),
+    [
+        (0.9, 1.1, Outcome.SUPPORTED),
+        (1.0, 1.2, Outcome.SUPPORTED),
+        (0.84, 1.15, Outcome.UNDECIDED),  # contains 1, but too wide to tell
+        (0.8, 0.99, Outcome.NOT_SUPPORTED),
+        (1.01, 1.02, Outcome.NOT_SUPPORTED),
+    ],
+)
+def test_random_walk_bridge(low, high, outcome):
+    assert claims.random_walk_bridge(between(low, high), scope="").outcome is outcome
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "outcome"),
+    [
+        (0.1, 0.99, Outcome.SUPPORTED),
+        (0.1, 1.0, Outcome.UNDECIDED),
+        (1.0, 1.5, Outcome.UNDECIDED),
+        (1.01, 1.5, Outcome.NOT_SUPPORTED),
+    ],
+)
+def test_almost_straight(low, high, outcome):
+    verdict = claims.almost_straight(between(low, high), scope="")
+    assert (verdict.claim, verdict.outcome, verdict.details) == ("C6", outcome, "")
+
+
+def test_almost_straight_shows_other_starts():
+    verdict = claims.almost_straight(
+        between(0.1, 0.2), others={"adversarial": between(0.3, 0.5)}, scope=""
+    )
+    assert verdict.details == "The same from other starts: adversarial 0.4 [0.3, 0.5]."
+
+
+@pytest.mark.parametrize(
+    "verdict",
+    [
+        claims.width_exponent("C3", ONE_SEED, scope=""),
+        claims.no_growth(ONE_SEED, scope=""),
+        claims.random_walk_bridge(ONE_SEED, scope=""),
+        claims.almost_straight(ONE_SEED, scope=""),
+        claims.other_starts({"deflection": {"a": ONE_SEED}}, scope=""),
+    ],
+)
+def test_one_seed_neither_supports_nor_contradicts_a_claim(verdict):
+    assert verdict.outcome is Outcome.UNDECIDED
+
+
+# ---------------------------------------------------------------- other starts
+
+HIGH = between(1.2, 1.4)
+
+
+def other_starts(**errors: Estimate) -> Verdict:
+    """C7 with deflections that are all higher."""
+    deflection = {start: between(2, 3) for start in errors}
+    return claims.other_starts({"deflection": deflection, "test error": errors}, scope="")
+
+
+def test_other_starts_are_worse_only_if_all_intervals_lie_above_one():
+    supported = other_starts(a=HIGH, b=between(1.01, 1.2))
+    assert supported.outcome is Outcome.SUPPORTED
+    assert supported.effect == between(1.01, 1.2)  # the weakest of the four
+    assert "test error from “b”" in supported.quantity
+
+    undecided = other_starts(a=HIGH, b=between(1.0, 1.2))
+    assert undecided.outcome is Outcome.UNDECIDED
+    assert "test error from “b”" in undecided.quantity
+
+
+def test_a_quantity_other_than_the_error_can_decide():
+    ratios = {"deflection": {"a": between(0.9, 1.1)}, "test error": {"a": HIGH}}
+    verdict = claims.other_starts(ratios, scope="")
+    assert verdict.outcome is Outcome.UNDECIDED
+    assert verdict.quantity.startswith("deflection from “a”")
+
+
+def test_a_contradiction_must_hold_for_all_ratios_at_once():
+    clear = ratio([0.50, 0.51, 0.49, 0.5], [1, 1, 1, 1])
+    verdict = other_starts(a=HIGH, b=clear)
+    assert verdict.outcome is Outcome.NOT_SUPPORTED
+    assert verdict.effect == clear
+    # Below 1 by itself, but not when looked for among four ratios.
+    slight = ratio([0.9, 0.94, 0.99, 0.96], [1, 1, 1, 1])
+    assert slight.high < 1
+    assert claims.other_starts({"error": {"a": slight}}, scope="").outcome is Outcome.NOT_SUPPORTED
+    assert other_starts(a=HIGH, b=slight).outcome is Outcome.UNDECIDED
+
+
+def test_widened_interval_is_students_at_the_corrected_level():
+    logs = [0.1, -0.2, 0.05, -0.1, 0.02]
+    found = claims._widened(ratio([math.exp(x) for x in logs], [1] * 5), 9)
+    mean, error = pd.Series(logs).mean(), pd.Series(logs).std() / math.sqrt(5)
+    reach = stats.t.ppf(1 - 0.025 / 9, 4) * error
+    assert math.log(found.high) == pytest.approx(mean + reach)
+    assert math.log(found.low) == pytest.approx(mean - reach)
+
+
+def test_a_start_that_never_arrived_leaves_the_claim_undecided():
+    verdict = other_starts(a=HIGH, b=NO_SEED)
+    assert verdict.outcome is Outcome.UNDECIDED
+    assert verdict.effect.n == 0
+    assert "b no seed" in verdict.details
+
+
+def test_details_list_every_start():
+    details = other_starts(a=HIGH, b=between(1.01, 1.2)).details
+    assert details.count("a ") == details.count("b ") == 2
+    assert "Ratios of test error: a 1.3 [1.2, 1.4], b " in details
+
+
+@pytest.mark.parametrize("ratios", [{}, {"x": {}}, {"x": {"a": HIGH}, "y": {"b": HIGH}}])
+def test_other_starts_refuses_what_it_cannot_compare(ratios):
+    with pytest.raises(InputError, match="ratios must hold the same starts"):
+        claims.other_starts(ratios, scope="")
+
+
+# ---------------------------------------------------------------- display and ledger
+
+
+def test_verdict_shows_claim_test_outcome_and_numbers():
+    verdict = claims.width_exponent("C2", between(-0.52, -0.48, 7), scope="digits <2 layers>")
+    data, _ = DisplayFormatter().format(verdict)
+    for kind in ("text/html", "text/markdown"):
+        for words in (CLAIMS["C2"].statement, "supported", "[-0.52, -0.48]", "7 seeds"):
+            assert words in data[kind]
+    assert "claim-supported" in data["text/html"]
+    assert "digits &lt;2 layers&gt;" in data["text/html"]
+    assert "In full" not in data["text/html"]
+    assert "In full" in other_starts(a=HIGH)._repr_mimebundle_()["text/html"]
+    assert data[MIME]["effect"] == pytest.approx(-0.5)
+
+
+def test_verdict_is_strict_json_even_without_an_interval():
+    row = claims.no_growth(ONE_SEED, scope="").to_dict()
+    assert json.loads(json.dumps(row, allow_nan=False))["low"] is None
+    assert row["effect"] == 0.7
+
+
+@pytest.fixture
+def chapters(tmp_path):
+    """A folder of executed notebooks, their cells run by a real IPython shell."""
+
+    def save(name: str, *verdicts: Verdict) -> None:
+        formatter = DisplayFormatter()
+        cells = [nbformat.v4.new_markdown_cell("# Title", id="title")]
+        for i, verdict in enumerate(verdicts):
+            data, metadata = formatter.format(verdict)
+            output = nbformat.v4.new_output("execute_result", data, metadata=metadata)
+            stream = nbformat.v4.new_output("stream", text="noise")
+            cells.append(nbformat.v4.new_code_cell("verdict", outputs=[stream, output], id=f"v{i}"))
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / f"{name}.ipynb")
+
+    save("width", claims.width_exponent("C2", between(-0.52, -0.48), scope="a"),
+         claims.no_growth(between(1, 1.2), scope="b"))  # fmt: skip
+    save("sgd", claims.no_growth(ONE_SEED, scope="c"))
+    save("anatomy")
+    return tmp_path
+
+
+def test_ledger_holds_every_verdict_and_every_claim(chapters):
+    table = claims.ledger(chapters)
+    assert table.id.tolist() == sorted(table.id)
+    assert set(table.id) == set(CLAIMS)
+    tested = table[table.chapter.notna()]
+    assert list(zip(tested.id, tested.chapter, tested.verdict, strict=True)) == [
+        ("C2", "width", "supported"),
+        ("C4", "sgd", "undecided"),
+        ("C4", "width", "undecided"),
+    ]
+    assert set(table[table.chapter.isna()].verdict) == {"not yet tested"}
+    c2 = table[table.id == "C2"].iloc[0]
+    assert (c2.low, c2.high, c2.seeds, c2.scope) == (-0.52, -0.48, 10, "a")
+    assert table.low[table.chapter == "sgd"].isna().all()
+
+
+def test_ledger_of_an_empty_folder_has_no_tested_claim(tmp_path):
+    table = claims.ledger(tmp_path)
+    assert table.id.tolist() == sorted(CLAIMS)
+    assert set(table.verdict) == {"not yet tested"}
+
+
+def test_ledger_refuses_a_folder_that_is_missing(tmp_path):
+    with pytest.raises(InputError, match=r"folder of executed notebooks.*run the other chapters"):
+        claims.ledger(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("content", [b"{", b"{}", b"[]", b'{"cells": [1]}', b"\xff\xfe"])
+def test_ledger_names_the_notebook_that_is_corrupt(chapters, content):
+    (chapters / "sgd.ipynb").write_bytes(content)
+    with pytest.raises(InputError, match=r"sgd\.ipynb cannot be read.*run that chapter again"):
+        claims.ledger(chapters)
