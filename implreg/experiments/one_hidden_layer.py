@@ -132,8 +132,7 @@ def walk(config: Walk) -> pd.DataFrame:
 
     Quantities, all pooled over pairs and outputs: "squared gap" at the middle of each bin of t, per
     unit of t; "variance ratio" and "gap correlation" at each lag; "bridge curve" at each share of
-    the switches, over the gradient gap deviation; "bridge estimate", likewise, at the share 0.5.
-    Bins and lags without a gap have no row.
+    the switches, over the gradient gap deviation. Bins and lags without a gap have no row.
     """
     initialisation = Initialisation(sigma_b=config.sigma_b)
     sizes = (config.inputs, *[config.width] * config.depth, config.outputs)
@@ -157,7 +156,6 @@ def walk(config: Walk) -> pd.DataFrame:
         "variance ratio": zip(lags, measures.variance_ratio(traced, lags).tolist(), strict=True),
         "gap correlation": zip(lags, measures.gap_correlation(traced, lags).tolist(), strict=True),
         "bridge curve": zip(shares, (curve / deviation).tolist(), strict=True),
-        "bridge estimate": [(0.5, measures.bridge_deviation(traced) / deviation)],
     }
     rows = [(name, at, x) for name, points in found.items() for at, x in points]
     return pd.DataFrame(rows, columns=["quantity", "at", "measured"]).dropna(ignore_index=True)
