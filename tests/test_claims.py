@@ -62,10 +62,11 @@ def test_no_growth(low, high, outcome):
     ("low", "high", "outcome"),
     [
         (0.9, 1.1, Outcome.SUPPORTED),
-        (1.0, 1.2, Outcome.SUPPORTED),
+        (1.01, 1.02, Outcome.SUPPORTED),  # not 1, but equal within the margin
         (0.84, 1.15, Outcome.UNDECIDED),  # contains 1, but too wide to tell
-        (0.8, 0.99, Outcome.NOT_SUPPORTED),
-        (1.01, 1.02, Outcome.NOT_SUPPORTED),
+        (0.85, 0.95, Outcome.UNDECIDED),
+        (0.8, 0.89, Outcome.NOT_SUPPORTED),
+        (1.11, 1.2, Outcome.NOT_SUPPORTED),
     ],
 )
 def test_random_walk_bridge(low, high, outcome):
