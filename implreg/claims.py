@@ -173,7 +173,7 @@ def no_growth(ratio: Estimate, *, scope: str) -> Verdict:
 
 def random_walk_bridge(ratio: Estimate, *, scope: str) -> Verdict:
     """C5: is the bridge estimate equal to the gradient gap deviation, within `MARGIN`?"""
-    if 1 - MARGIN <= ratio.low and ratio.high <= 1 + MARGIN:
+    if ratio.low >= 1 - MARGIN and ratio.high <= 1 + MARGIN:
         outcome = Outcome.SUPPORTED
     else:
         outside = ratio.high < 1 - MARGIN or ratio.low > 1 + MARGIN

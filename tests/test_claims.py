@@ -143,7 +143,7 @@ def test_a_contradiction_must_hold_for_all_ratios_at_once():
     assert verdict.outcome is Outcome.NOT_SUPPORTED
     assert verdict.effect == clear
     # Below 1 by itself, but not when looked for among four ratios.
-    slight = ratio([0.9, 0.94, 0.99, 0.96], [1, 1, 1, 1])
+    slight = ratio([0.92, 0.94, 0.97, 0.95], [1, 1, 1, 1])
     assert slight.high < 1
     assert claims.other_starts({"error": {"a": slight}}, scope="").outcome is Outcome.NOT_SUPPORTED
     assert other_starts(a=HIGH, b=slight).outcome is Outcome.UNDECIDED
@@ -184,7 +184,7 @@ def test_verdict_shows_claim_test_outcome_and_numbers():
     verdict = claims.width_exponent("C2", between(-0.52, -0.48, 7), scope="digits <2 layers>")
     data, _ = DisplayFormatter().format(verdict)
     for kind in ("text/html", "text/markdown"):
-        for words in (CLAIMS["C2"].statement, "supported", "[-0.52, -0.48]", "7 seeds"):
+        for words in (CLAIMS["C2"].statement, "supported", "[−0.52, −0.48]", "7 seeds"):
             assert words in data[kind]
     assert "claim-supported" in data["text/html"]
     assert "digits &lt;2 layers&gt;" in data["text/html"]
