@@ -76,7 +76,7 @@ CLAIMS = {
         ),
         Claim(
             "C7",
-            "Random initialisation is what keeps the path straight and the error low.",
+            "The usual random initialisation is what keeps the path straight and the error low.",
             "From every other start, at the same training loss, deflection (raw and normalised) "
             "and test error are higher: all intervals of the ratios to the random start lie above "
             "1. Contradicted if one lies below 1, widened for their number (Bonferroni).",

@@ -422,7 +422,13 @@ def test_ctrl_c_stops_the_kernel_and_keeps_what_had_finished(project: Project) -
     project.toc("quick", "slow")
     command = [sys.executable, "-m", "implreg", "book"]
     pipeline = subprocess.Popen(
-        command, cwd=project.root, stderr=subprocess.PIPE, text=True, env=environment()
+        command,
+        cwd=project.root,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        # As in a terminal: what a shell starts in the background ignores Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     marker = project.root / "pid"
     deadline = time.monotonic() + 120

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+import torch
 
 from implreg.checks import InputError
 from implreg.datasets import load
@@ -15,6 +16,15 @@ from implreg.training import SGD, evaluate
 TINY = Config(
     "digits", 60, 32, 0, "random", (1.0, 0.5), SGD(0.1, 400, 16, 2), copies=2, pairs=4
 )  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """The matrices are tiny: several threads would only wait for one another."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
