@@ -115,11 +115,15 @@ def linear_layers(net: nn.Module) -> list[tuple[str, nn.Linear]]:
             isinstance(module, nn.Dropout) and not module.training
         ):
             continue
+        if isinstance(module, nn.Dropout):
+            raise InputError(
+                f"net may hold Dropout in eval mode alone, but its layer {name!r} is Dropout in "
+                f"training mode; call net.eval()."
+            )
         if not isinstance(module, nn.Linear | nn.ReLU):
             raise InputError(
                 f"net may hold Linear and ReLU layers alone, but its layer {name!r} is "
-                f"{type(module).__name__}{' in training mode' if module.training else ''}; "
-                f"replace it, or call net.eval() if it is a dropout."
+                f"{type(module).__name__}; replace it."
             )
         found.append((name, module))
     expected = [nn.Linear if i % 2 == 0 else nn.ReLU for i in range(len(found))]
