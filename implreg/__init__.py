@@ -15,8 +15,8 @@ from implreg.measures import (
     quadratic_variation,
     total_variation,
 )
-from implreg.networks import HE, Initialisation, mlp
-from implreg.tracing import Trace, trace
+from implreg.networks import HE, Initialisation, mlp, resnet, vgg
+from implreg.tracing import Interrupted, Program, Trace, polyline, read, stream, trace
 from implreg.training import SGD, Diverged, evaluate, train
 
 __version__ = "0.1.0"
@@ -28,7 +28,9 @@ __all__ = [
     "Diverged",
     "Initialisation",
     "InputError",
+    "Interrupted",
     "Pairs",
+    "Program",
     "Trace",
     "bridge_deviation",
     "claims",
@@ -45,12 +47,17 @@ __all__ = [
     "mlp",
     "normalize",
     "pairs",
+    "polyline",
     "pool",
     "quadratic_variation",
+    "read",
+    "resnet",
     "runs",
     "statistics",
+    "stream",
     "theory",
     "total_variation",
     "trace",
     "train",
+    "vgg",
 ]

@@ -47,8 +47,9 @@ def check_choice(name: str, value: object, choices: Collection[str]) -> str:
 
 def check_finite(name: str, value: Tensor) -> Tensor:
     """Return `value` if it holds neither NaN nor infinity, else raise `InputError`."""
-    bad = int((~torch.isfinite(value)).sum())
-    if bad:
+    low, high = torch.aminmax(value) if value.numel() else (value.sum(), value.sum())
+    if not (torch.isfinite(low) and torch.isfinite(high)):
+        bad = int((~torch.isfinite(value)).sum())
         raise InputError(
             f"{name} must be finite, but {bad} of its {value.numel()} entries are NaN or "
             f"infinite; remove or replace them."

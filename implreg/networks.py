@@ -1,8 +1,10 @@
 """The networks of the book and their random initialisations."""
 
 import math
+from collections import OrderedDict
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +14,9 @@ from implreg.checks import InputError, check_count, check_number
 
 @dataclass(frozen=True)
 class Initialisation:
-    r"""A Gaussian initialisation of a multilayer perceptron.
+    r"""A Gaussian initialisation of a multilayer perceptron or a plain convolutional network.
 
-    A layer with :math:`n_\mathrm{in}` inputs draws, independently,
+    A layer with :math:`n_\mathrm{in}` inputs to each unit draws, independently,
 
     .. math::
         W_{ij} \sim N(0, \sigma_w^2 / n_\mathrm{in}), \qquad b_i \sim N(0, \sigma_b^2),
@@ -42,6 +44,7 @@ class Initialisation:
 
 
 HE = Initialisation()
+L = TypeVar("L", nn.Linear, nn.Conv2d)
 
 
 def mlp(
@@ -76,22 +79,225 @@ def mlp(
         )
     for size in sizes:
         check_count("sizes", size)
-    random = torch.Generator().manual_seed(check_count("seed", seed, at_least=0))
-
-    def normal(*shape: int, deviation: float) -> Tensor:
-        return deviation * torch.randn(*shape, generator=random, dtype=torch.float64)
-
+    random = _random(seed)
     layers: list[nn.Module] = []
     last = len(sizes) - 2
     for i, (n_in, n_out) in enumerate(pairwise(sizes)):
-        scale = initialisation.sigma_o if i == last else initialisation.sigma_w
-        linear = nn.utils.skip_init(nn.Linear, n_in, n_out, dtype=dtype)
-        with torch.no_grad():
-            linear.weight.copy_(normal(n_out, n_in, deviation=scale / math.sqrt(n_in)))
-            bias_deviation = 0.0 if i == last else initialisation.sigma_b
-            linear.bias.copy_(normal(n_out, deviation=bias_deviation))
-        layers += [linear] if i == last else [linear, nn.ReLU()]
+        layers += _dense(n_in, n_out, initialisation, random, dtype, output=i == last)
     return nn.Sequential(*layers)
+
+
+def vgg(
+    convolutions: int,
+    *,
+    outputs: int = 10,
+    channels: int = 1,
+    seed: int,
+    initialisation: Initialisation = HE,
+    dtype: torch.dtype = torch.float32,
+) -> nn.Sequential:
+    """A VGG-like network without batch norm, for images of 28x28 pixels.
+
+    Three stages of 3x3 convolutions, each followed by a ReLU, have 64, 128 and 256 channels and end
+    in 2x2 average pooling (28 -> 14 -> 7 -> 3 pixels); two dense layers of 1,024 units with ReLU
+    and the output layer follow. Every stage has a third of the convolutions, rounded down; one that
+    is left over goes to the last stage and a second one to the middle: 3, 4, 5, 6 and 8 make 1-1-1,
+    1-1-2, 1-2-2, 2-2-2 and 2-3-3. It is returned in training mode, which changes nothing here.
+
+    Args:
+        convolutions: their number, at least 3; in the paper 3, 4, 5, 6 and 8.
+        outputs: number of classes.
+        channels: of the images, 1 for grey and 3 for colour.
+        seed: of the weights, drawn in float64 as in `mlp`.
+        initialisation: the distribution of the weights; a unit of a convolution has 9 inputs per
+            input channel.
+        dtype: of the parameters; `torch.float32` or `torch.float64`.
+
+    Returns:
+        `nn.Sequential` that maps (N, channels, 28, 28) to (N, outputs).
+
+    Raises:
+        InputError: fewer than three convolutions, or a number or seed that is no whole number.
+
+    Source: figure 4 of Kubo et al. (2019).
+
+    >>> net = vgg(3, seed=0)
+    >>> net(torch.zeros(2, 1, 28, 28)).shape, sum(p.numel() for p in net.parameters())
+    (torch.Size([2, 10]), 3789834)
+    """
+    check_count("convolutions", convolutions, at_least=3)
+    check_count("outputs", outputs)
+    n_in = check_count("channels", channels)
+    random = _random(seed)
+    layers: list[nn.Module] = []
+    for stage, n_out in enumerate((64, 128, 256)):
+        for _ in range((convolutions + stage) // 3):
+            deviation = initialisation.sigma_w / math.sqrt(9 * n_in)
+            layers += [
+                _drawn(
+                    nn.utils.skip_init(nn.Conv2d, n_in, n_out, 3, padding=1, dtype=dtype),
+                    random,
+                    deviation,
+                    initialisation.sigma_b,
+                ),
+                nn.ReLU(),
+            ]
+            n_in = n_out
+        layers.append(nn.AvgPool2d(2))
+    layers.append(nn.Flatten())
+    sizes = (9 * n_in, 1024, 1024, outputs)
+    for i, (n_in, n_out) in enumerate(pairwise(sizes)):
+        layers += _dense(n_in, n_out, initialisation, random, dtype, output=i == 2)
+    return nn.Sequential(*layers)
+
+
+def resnet(
+    depth: int,
+    *,
+    outputs: int = 10,
+    channels: int = 1,
+    width_factor: int = 1,
+    seed: int,
+    dtype: torch.dtype = torch.float32,
+) -> nn.Module:
+    r"""A pre-activation residual network with batch norm, for small images.
+
+    A 3x3 convolution with 16 channels; three stages of n blocks with 16, 32 and 64 channels times
+    `width_factor`, the second and third of which begin with stride 2; batch norm, ReLU, the mean
+    over all pixels and the output layer. A block adds to its input two rounds of batch norm, ReLU
+    and 3x3 convolution; where the shape changes, the shortcut is a 1x1 convolution of the first
+    ReLU. The depth 6n + 4 counts the output layer and all convolutions, two such shortcuts
+    included.
+
+    Convolutions have no bias and weights :math:`N(0, 2/n_\mathrm{in})`, output weights are
+    :math:`N(0, 1/n)` with zero biases, batch norm begins with scale 1 and shift 0.
+
+    It is returned in training mode, as torch does. Call `.eval()` before `trace`: in training mode
+    an output depends on the other samples of its batch. In eval mode batch norm uses its running
+    statistics, which are mean 0 and variance 1 until the network has seen data in training mode.
+
+    Args:
+        depth: 6n + 4 with n at least 1; in the paper 10, 16, ..., 52.
+        outputs: number of classes.
+        channels: of the images, 1 for grey and 3 for colour.
+        width_factor: of the channels of all stages; 1 in the paper.
+        seed: of the weights, drawn in float64 as in `mlp`.
+        dtype: of the parameters; `torch.float32` or `torch.float64`.
+
+    Returns:
+        A module that maps (N, channels, height, width) to (N, outputs).
+
+    Raises:
+        InputError: a depth that is not 6n + 4, or a number or seed that is no whole number.
+
+    Source: figure 5 of Kubo et al. (2019); He et al. (2016), "Identity mappings in deep residual
+    networks".
+
+    >>> net = resnet(10, seed=0).eval()
+    >>> net(torch.zeros(2, 1, 28, 28)).shape, sum(p.numel() for p in net.parameters())
+    (torch.Size([2, 10]), 77562)
+    """
+    check_count("depth", depth)
+    if depth < 10 or depth % 6 != 4:
+        raise InputError(
+            f"depth must be 10, 16, 22 or another 6n + 4 with n of at least 1, got {depth}; choose "
+            f"such a depth."
+        )
+    check_count("outputs", outputs)
+    check_count("channels", channels)
+    check_count("width_factor", width_factor)
+    random = _random(seed)
+
+    def convolution(n_in: int, n_out: int, size: int, stride: int = 1) -> nn.Conv2d:
+        layer: nn.Conv2d = nn.utils.skip_init(
+            nn.Conv2d, n_in, n_out, size, stride, padding=size // 2, bias=False, dtype=dtype
+        )
+        return _drawn(layer, random, math.sqrt(2 / (size**2 * n_in)))
+
+    def block(n_in: int, n_out: int, stride: int) -> nn.Module:
+        return PreActivationBlock(
+            nn.BatchNorm2d(n_in, dtype=dtype),
+            convolution(n_in, n_out, 3, stride),
+            nn.BatchNorm2d(n_out, dtype=dtype),
+            convolution(n_out, n_out, 3),
+            None if n_in == n_out else convolution(n_in, n_out, 1, stride),
+        )
+
+    parts: OrderedDict[str, nn.Module] = OrderedDict(convolution=convolution(channels, 16, 3))
+    n_in = 16
+    for stage in range(3):
+        n_out = 16 * 2**stage * width_factor
+        blocks = []
+        for i in range((depth - 4) // 6):
+            blocks.append(block(n_in, n_out, stride=2 if stage and not i else 1))
+            n_in = n_out
+        parts[f"stage{stage + 1}"] = nn.Sequential(*blocks)
+    parts["norm"] = nn.BatchNorm2d(n_in, dtype=dtype)
+    parts["relu"] = nn.ReLU()
+    parts["pool"] = nn.AdaptiveAvgPool2d(1)
+    parts["flatten"] = nn.Flatten()
+    (parts["output"],) = _dense(n_in, outputs, HE, random, dtype, output=True)
+    return nn.Sequential(parts)
+
+
+class PreActivationBlock(nn.Module):
+    """Two rounds of batch norm, ReLU and convolution beside a shortcut."""
+
+    def __init__(
+        self,
+        norm1: nn.BatchNorm2d,
+        convolution1: nn.Conv2d,
+        norm2: nn.BatchNorm2d,
+        convolution2: nn.Conv2d,
+        shortcut: nn.Conv2d | None,
+    ) -> None:
+        super().__init__()
+        self.norm1, self.relu1, self.convolution1 = norm1, nn.ReLU(), convolution1
+        self.norm2, self.relu2, self.convolution2 = norm2, nn.ReLU(), convolution2
+        self.shortcut = shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, channels in, height, width) to (N, channels out, height', width')."""
+        active = self.relu1(self.norm1(x))
+        kept = x if self.shortcut is None else self.shortcut(active)
+        inner: Tensor = self.convolution2(self.relu2(self.norm2(self.convolution1(active))))
+        return kept + inner
+
+
+def _random(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(check_count("seed", seed, at_least=0))
+
+
+def _drawn(layer: L, random: torch.Generator, deviation: float, bias_deviation: float = 0.0) -> L:
+    """Fill a layer with Gaussian weights and biases, drawn in float64 whatever its dtype."""
+    parameters = [(layer.weight, deviation)]
+    if layer.bias is not None:
+        parameters.append((layer.bias, bias_deviation))
+    with torch.no_grad():
+        for parameter, scale in parameters:
+            normal = torch.randn(parameter.shape, generator=random, dtype=torch.float64)
+            parameter.copy_(scale * normal)
+    return layer
+
+
+def _dense(
+    n_in: int,
+    n_out: int,
+    initialisation: Initialisation,
+    random: torch.Generator,
+    dtype: torch.dtype,
+    *,
+    output: bool,
+) -> list[nn.Module]:
+    """A linear layer, with a ReLU behind it unless it is the output layer."""
+    scale = initialisation.sigma_o if output else initialisation.sigma_w
+    linear = _drawn(
+        nn.utils.skip_init(nn.Linear, n_in, n_out, dtype=dtype),
+        random,
+        scale / math.sqrt(n_in),
+        0.0 if output else initialisation.sigma_b,
+    )
+    return [linear] if output else [linear, nn.ReLU()]
 
 
 def linear_layers(net: nn.Module) -> list[tuple[str, nn.Linear]]:

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 C = TypeVar("C", bound="DataclassInstance")
 
 STORE = "IMPLREG_STORE"
-PIPELINE = ("book", "__main__.py")  # parts of the package that no experiment imports
+# Parts of the package that no experiment imports.
+PIPELINE = ("__main__.py", "book", "command.py", "files.py")
 
 
 @cache

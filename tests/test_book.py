@@ -21,12 +21,13 @@ import yaml
 
 pytest.importorskip("papermill", reason="the pipeline needs the extra book: pip install .[book]")
 
-from implreg import runs
+from implreg import command, runs
 from implreg.book import commands, provenance
 from implreg.book.chapters import load_book, parse_value
-from implreg.book.execute import explain_os_error, run_chapters
+from implreg.book.execute import run_chapters
 from implreg.book.site import stage_chapter
 from implreg.checks import InputError
+from implreg.files import explain_os_error
 
 ROOT = Path(__file__).resolve().parent.parent
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
@@ -119,7 +120,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> 
 
     def run(*words: str) -> Done:
         monkeypatch.setattr(sys, "argv", ["implreg", *words])
-        code = commands.main()
+        code = command.main()
         return Done(code, *capfd.readouterr())
 
     return run
@@ -257,12 +258,16 @@ def test_list_shows_chapters_parameters_and_profiles(
 def test_a_missing_library_is_named_with_what_to_install() -> None:
     code = "import runpy, sys; sys.modules['papermill'] = None; runpy.run_module('implreg')"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment()
+        [sys.executable, "-c", code, "list"], capture_output=True, text=True, env=environment()
     )
     assert done.returncode == 1
     assert done.stderr == (
         "Error: the book needs papermill; install it with pip install 'implreg[book]'.\n"
     )
+
+
+def test_the_command_line_knows_the_commands_of_the_book() -> None:
+    assert sorted(commands.cli.commands) == list(command.BOOK)
 
 
 def test_a_full_disk_is_named() -> None:
@@ -310,7 +315,7 @@ def test_the_key_holds_all_that_a_run_depends_on_but_not_prose(
 def test_every_library_that_can_change_a_number_is_in_the_key() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     needed = {re.split(r"[^\w-]", entry)[0] for entry in project["dependencies"]}
-    only_carry_data = {"joblib", "pooch", "tqdm"}
+    only_carry_data = {"click", "joblib", "pooch", "psutil", "safetensors", "tqdm"}
     assert needed - only_carry_data <= set(provenance.LIBRARIES)
 
 

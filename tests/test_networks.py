@@ -1,13 +1,14 @@
 """Networks and their initialisation."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import nn
 
 from implreg.checks import InputError
-from implreg.networks import Initialisation, linear_layers, mlp
+from implreg.networks import Initialisation, linear_layers, mlp, resnet, vgg
 
 
 def test_weights_have_the_variances_asked_for() -> None:
@@ -56,3 +57,131 @@ def test_refuses(sizes: tuple[int, ...], seed: int, message: str) -> None:
 def test_refuses_scales(values: tuple[float, float, float]) -> None:
     with pytest.raises(InputError, match=r"sigma_. must be a finite number"):
         Initialisation(*values)
+
+
+def normals(net: nn.Module) -> list[tuple[str, float, nn.Conv2d | nn.Linear]]:
+    """Name, fan-in and module of every layer that draws its weights."""
+    return [
+        (name, m.weight[0].numel(), m)
+        for name, m in net.named_modules()
+        if isinstance(m, nn.Conv2d | nn.Linear)
+    ]
+
+
+def parameters(net: nn.Module) -> int:
+    return sum(p.numel() for p in net.parameters())
+
+
+@pytest.mark.parametrize(
+    ("convolutions", "stages"),
+    [(3, "1-1-1"), (4, "1-1-2"), (5, "1-2-2"), (6, "2-2-2"), (8, "2-3-3")],
+)
+def test_vgg_spreads_its_convolutions_over_three_stages(convolutions: int, stages: str) -> None:
+    net = vgg(convolutions, outputs=7, channels=3, seed=0)
+    kinds = "".join({"Conv2d": "c", "AvgPool2d": "p"}.get(type(m).__name__, "") for m in net)
+    assert "-".join(str(len(stage)) for stage in kinds.split("p")[:-1]) == stages
+    assert [m.out_features for m in net if isinstance(m, nn.Linear)] == [1024, 1024, 7]
+    assert net[:-6](torch.zeros(1, 3, 28, 28)).shape == (1, 256, 3, 3)
+    assert net(torch.zeros(2, 3, 28, 28)).shape == (2, 7)
+
+
+def test_vgg_has_the_parameters_counted_by_hand() -> None:
+    first, second, third = 64 * 9 + 64, 64 * 9 * 128 + 128, 128 * 9 * 256 + 256
+    dense = (2304 * 1024 + 1024) + (1024 * 1024 + 1024) + (1024 * 10 + 10)
+    assert parameters(vgg(3, seed=0)) == first + second + third + dense
+    more = (64 * 9 * 64 + 64) + 2 * (128 * 9 * 128 + 128) + 2 * (256 * 9 * 256 + 256)
+    assert parameters(vgg(8, seed=0)) == first + second + third + dense + more
+
+
+@pytest.mark.parametrize("depth", [10, 16, 52])
+def test_resnet_has_its_depth_and_its_shapes(depth: int) -> None:
+    net = resnet(depth, outputs=7, channels=3, seed=0)
+    assert len(normals(net)) == depth
+    assert all(m.bias is None for _, _, m in normals(net) if isinstance(m, nn.Conv2d))
+    sizes = {}
+    for name, module in net.named_children():
+        module.register_forward_hook(lambda _, __, y, name=name: sizes.update({name: y.shape[1:]}))
+    assert net(torch.zeros(2, 3, 28, 28)).shape == (2, 7)
+    assert sizes["stage1"] == (16, 28, 28)
+    assert sizes["stage2"] == (32, 14, 14)
+    assert sizes["stage3"] == (64, 7, 7)
+
+
+def test_resnet_has_the_parameters_counted_by_hand() -> None:
+    def block(n_in: int, n_out: int, shortcut: bool) -> int:
+        norms, kernels = 2 * n_in + 2 * n_out, 9 * n_in * n_out + 9 * n_out * n_out
+        return norms + kernels + (n_in * n_out if shortcut else 0)
+
+    stages = block(16, 16, False) + block(16, 32, True) + block(32, 64, True)
+    assert parameters(resnet(10, seed=0)) == 144 + stages + 128 + 650
+    more = block(16, 16, False) + block(32, 32, False) + block(64, 64, False)
+    assert parameters(resnet(16, seed=0)) == 144 + stages + more + 128 + 650
+    wide = block(16, 32, True) + block(32, 64, True) + block(64, 128, True)
+    assert parameters(resnet(10, width_factor=2, seed=0)) == 144 + wide + 256 + 1290
+
+
+def test_a_block_is_shortcut_plus_branch() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 16, 8, 8)
+    net = resnet(10, seed=0).eval()
+    same, strided = net.stage1[0], net.stage2[0]
+    relu = torch.relu
+    branch = same.convolution2(relu(same.norm2(same.convolution1(relu(same.norm1(x))))))
+    assert torch.allclose(same(x), x + branch)
+    active = relu(strided.norm1(x))
+    branch = strided.convolution2(relu(strided.norm2(strided.convolution1(active))))
+    expected = torch.nn.functional.conv2d(active, strided.shortcut.weight, stride=2) + branch
+    assert torch.allclose(strided(x), expected, atol=1e-6)
+
+
+def test_convolutional_weights_have_the_variances_asked_for() -> None:
+    scales = Initialisation(1.5, 0.3, 0.7)
+    for net, (hidden, bias, output) in (
+        (vgg(4, seed=0, initialisation=scales), (1.5, 0.3, 0.7)),
+        (resnet(10, seed=0), (math.sqrt(2), 0.0, 1.0)),
+    ):
+        last = normals(net)[-1][0]
+        for name, fan_in, layer in normals(net):
+            variance = (output if name == last else hidden) ** 2 / fan_in
+            ratio = layer.weight.square().mean().item() / variance
+            assert abs(ratio - 1) < 5 * math.sqrt(2 / layer.weight.numel()), name
+            if layer.bias is not None and name != last and bias:
+                ratio = layer.bias.square().mean().item() / bias**2
+                assert abs(ratio - 1) < 5 * math.sqrt(2 / len(layer.bias)), name
+            elif layer.bias is not None:
+                assert not layer.bias.any()
+        for norm in (m for m in net.modules() if isinstance(m, nn.BatchNorm2d)):
+            assert (norm.weight == 1).all() and not norm.bias.any()
+
+
+@pytest.mark.parametrize("make", [lambda **k: vgg(3, **k), lambda **k: resnet(10, **k)])
+def test_convolutional_networks_are_functions_of_their_seed(make: Callable[..., nn.Module]) -> None:
+    before = torch.random.get_rng_state()
+    single, double = make(seed=3), make(seed=3, dtype=torch.float64)
+    assert single.training
+    for a, b in zip(single.parameters(), double.parameters(), strict=True):
+        assert a.dtype == torch.float32 and b.dtype == torch.float64
+        assert torch.equal(a, b.float())
+    other = make(seed=4)
+    for (_, _, a), (_, _, b) in zip(normals(single), normals(other), strict=True):
+        assert not torch.equal(a.weight, b.weight)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: vgg(2, seed=0), "convolutions must be a whole number of at least 3, got 2"),
+        (lambda: vgg(3, outputs=0, seed=0), "outputs must be a whole number of at least 1, got 0"),
+        (lambda: vgg(3, channels=1.5, seed=0), r"channels must be a whole number .* got 1\.5"),
+        (lambda: vgg(3, seed=-1), "seed must be a whole number of at least 0"),
+        (lambda: resnet(12, seed=0), r"depth must be 10, 16, 22 or another 6n \+ 4 .* got 12"),
+        (lambda: resnet(4, seed=0), "depth must be 10, .* got 4"),
+        (lambda: resnet("10", seed=0), "depth must be a whole number of at least 1, got '10'"),
+        (lambda: resnet(10, width_factor=0, seed=0), "width_factor must be a whole number"),
+        (lambda: resnet(10, seed=True), "seed must be a whole number"),
+    ],
+)
+def test_convolutional_networks_refuse(make: Callable[[], nn.Module], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make()

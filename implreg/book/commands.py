@@ -1,6 +1,5 @@
-"""The command line ``python -m implreg``: every mistake of a user is answered in one sentence."""
+"""The book's part of the command line ``python -m implreg``, see `implreg.command`."""
 
-import logging
 import os
 import time
 from pathlib import Path
@@ -16,16 +15,13 @@ from implreg.book.execute import (
     ChapterError,
     Outcome,
     check_output_file,
-    explain_os_error,
-    prepare_folder,
     run_chapter,
     run_chapters,
 )
 from implreg.book.site import SiteError, build_site
 from implreg.checks import InputError
+from implreg.files import prepare_folder
 from implreg.runs import STORE
-
-INTERRUPTED = 130
 
 _build_dir = click.option(
     "--build-dir",
@@ -49,7 +45,7 @@ _cell_timeout = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group()
 def cli() -> None:
     """Run the chapters of the book and build its site."""
 
@@ -163,6 +159,8 @@ def book(
     except (KeyboardInterrupt, OSError) as error:
         click.echo(_kept(outcomes), err=True)
         raise error
+    except SiteError as error:
+        raise click.ClickException(str(error)) from error
     click.echo(f"The site is ready after {time.monotonic() - start:.0f} s; open {page}")
 
 
@@ -217,24 +215,3 @@ def _kept(outcomes: list[Outcome]) -> str:
     names = [outcome.chapter.name for outcome in outcomes if outcome.finished]
     kept = f"the results of {', '.join(names)} are kept" if names else "no chapter had finished"
     return f"Stopped: {kept}; the same command goes on from there."
-
-
-def main() -> int:
-    """Run the command line and return the exit code."""
-    # What papermill logs of a failure is in our one sentence.
-    logging.getLogger("papermill").setLevel(logging.CRITICAL)
-    try:
-        code = cli.main(prog_name="python -m implreg", standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("Interrupted.", err=True)
-        return INTERRUPTED
-    except (InputError, SiteError) as error:
-        click.echo(f"Error: {error}", err=True)
-        return 1
-    except OSError as error:
-        click.echo(f"Error: {explain_os_error(error, Path('_build'))}", err=True)
-        return 1
-    return code if isinstance(code, int) else 0

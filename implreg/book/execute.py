@@ -2,13 +2,11 @@
 
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotDone
 from dataclasses import dataclass
-from errno import ENOSPC, ENOTDIR
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -21,6 +19,7 @@ from papermill.exceptions import PapermillExecutionError
 from implreg.book.chapters import CHAPTERS_PARAMETER, Book, Chapter, Values
 from implreg.book.provenance import describe_run, run_key
 from implreg.checks import InputError
+from implreg.files import prepare_folder
 
 START_TIMEOUT = 120  # seconds until a kernel must answer
 CELL_TIMEOUT = 3600  # seconds that one cell may take
@@ -168,16 +167,6 @@ def run_chapters(
         keys[chapter.name] = key
 
 
-def prepare_folder(folder: Path) -> Path:
-    """Make `folder` if it is missing and return it; raise `OSError` if it cannot be written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError as error:
-        raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR), str(folder)) from error
-    with tempfile.TemporaryFile(dir=folder):
-        return folder
-
-
 def write_notebook(notebook: nbformat.NotebookNode, path: Path) -> None:
     """Write `notebook` so that `path` holds either the old or the new one, never half of it."""
     part = path.with_name(f".{path.name}.part")
@@ -255,14 +244,6 @@ def _last_cell(output: Path) -> str:
     cells = nbformat.read(output, as_version=4).cells
     begun = [c.id for c in cells if c.metadata.get("papermill", {}).get("start_time")]
     return f"cell {begun[-1]}" if begun else "its start"
-
-
-def explain_os_error(error: OSError, build: Path) -> str:
-    """Return one sentence for a file or folder that cannot be read or written."""
-    place = error.filename or build
-    if error.errno == ENOSPC:
-        return f"the disk is full, {place} could not be written; free some space and try again."
-    return f"{place} could not be written ({error.strerror}); choose another folder."
 
 
 def check_output_file(path: Path) -> Path:

@@ -19,7 +19,7 @@ from implreg.checks import InputError
 from implreg.datasets import Pairs
 from implreg.networks import HE, Initialisation, linear_layers
 from implreg.theory.kernels import output_covariance
-from implreg.tracing.trace import path_ends
+from implreg.tracing.paths import flat_ends
 
 _BISECTIONS = 60  # halves [0, 1] below the spacing of float64
 
@@ -152,7 +152,7 @@ def at_initialisation(
     layers = [layer for _, layer in linear_layers(net)]
     widths = torch.tensor([layer.out_features for layer in layers[:-1]], dtype=torch.float64)
     depth = len(widths)
-    x0, x1 = path_ends(paths, inputs=layers[0].in_features, device=torch.device("cpu"))
+    x0, x1 = flat_ends(paths, layers[0].in_features)
     lines = _lines(x0, x1, depth, initialisation)
     if not (lines.height > 1e-12 * lines.speed[:, None]).all():
         raise InputError(
@@ -230,7 +230,7 @@ def gap_variance(
     """
     layers = [layer for _, layer in linear_layers(net)]
     widths = torch.tensor([layer.out_features for layer in layers[:-1]], dtype=torch.float64)
-    x0, x1 = path_ends(paths, inputs=layers[0].in_features, device=torch.device("cpu"))
+    x0, x1 = flat_ends(paths, layers[0].in_features)
     lines = _lines(x0, x1, len(widths), initialisation)
     gain = initialisation.sigma_o**2 * (initialisation.sigma_w**2 / 2) ** (len(widths) - 1)
     times = t.double().expand(len(x0), -1)
@@ -259,7 +259,7 @@ def slope_covariance(
         (P,), float64, of one output and per unit of t.
     """
     layers = linear_layers(net)
-    x0, x1 = path_ends(paths, inputs=layers[0][1].in_features, device=torch.device("cpu"))
+    x0, x1 = flat_ends(paths, layers[0][1].in_features)
     return output_covariance(
         x0, x1, s.double(), t.double(), len(layers) - 1, initialisation
     ).cross.dsdt

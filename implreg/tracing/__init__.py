@@ -1,6 +1,21 @@
 """Exact piecewise-linear paths: a network and pairs of samples go in, a trace comes out."""
 
+from implreg.tracing.paths import Paths, Polyline, polyline
+from implreg.tracing.program import Program
+from implreg.tracing.record import read
+from implreg.tracing.refine import Part
 from implreg.tracing.result import Trace
-from implreg.tracing.trace import trace
+from implreg.tracing.trace import Interrupted, stream, trace
 
-__all__ = ["Trace", "trace"]
+__all__ = [
+    "Interrupted",
+    "Part",
+    "Paths",
+    "Polyline",
+    "Program",
+    "Trace",
+    "polyline",
+    "read",
+    "stream",
+    "trace",
+]

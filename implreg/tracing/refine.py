@@ -1,154 +1,183 @@
-r"""Exact breakpoints of a Linear/ReLU stack along straight paths.
+r"""Exact breakpoints: pieces of paths go through a program, operation by operation.
 
-Along a path a hidden layer is a continuous piecewise linear function of t: it is known by its value
-and slope at t = 0 and by its *kinks*, the times at which its slope jumps, each with the jump. The
-two kinds of layer act on kinks alone:
+Along a straight path every value of the network is a continuous piecewise linear function of t,
+known by its value at the start and its slope on each piece. The operations act on these:
 
-* *Linear*: the jump of a kink is multiplied by the weight matrix;
-* *ReLU*: a kink passes through the units that are on at its time, and each unit whose
-  pre-activation :math:`z_j` changes sign adds a kink of its own, whose jump is
-  :math:`|\mathrm{d}z_j/\mathrm{d}t|` in that unit and 0 elsewhere.
+* an affine operation maps slopes by its linear part, so that one product per operation does it,
+  on the pieces that are known before it;
+* a hinge (ReLU and its kin) is linear on a piece unless the pre-activation crosses a kink, and a
+  linear function crosses where its values at two neighbouring knots lie on different sides: such a
+  piece is cut there. Where a single layer reads the result, slopes behind a new cut follow by adding
+  the column of its weights that belongs to the unit, so that cuts cost no product at all;
+* max pooling likewise, where another entry of a window becomes the largest (`windows`).
 
-After the last layer the kinks of the output are the breakpoints, and their jumps the gradient gaps.
-A new kink has a single nonzero entry, so the layer that follows costs one column of its weights.
+Pieces are taken depth first in chunks that fit in a cache (or in the memory that is allowed): the
+pieces of one chunk go through all remaining operations before the next chunk is begun.
+
+**Zeros.** A pre-activation that is zero up to rounding keeps the side that it had before; at the
+start of a path it has the side that comes next. So touching zero, being zero on a whole piece, or
+zero at an end is no switch, and passing through zero along several knots is one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-_ZERO = 32 * torch.finfo(torch.float64).eps  # of a unit's largest value: what rounding can leave
+from implreg.tracing.chunks import NewPieces
+from implreg.tracing.cuts import Cuts, find_crossings
+from implreg.tracing.program import Affine, Hinges, Program, Windows
+from implreg.tracing.state import Stretch
+from implreg.tracing.windows import find_wins
+
+_ROUNDING = 64  # units of rounding that a zero may be off, relative to the unit's own size
+_FLOOR = 2  # the same, relative to the largest pre-activation of its layer
 
 
 @dataclass
-class Kinks:
-    """P piecewise linear functions on [0, 1] with n outputs, each with K kinks.
+class Part:
+    """Consecutive pieces as they come out of the program: of whole paths, or of one.
 
-    Times are sorted along the second axis; paths with fewer kinks are filled up with kinks at
-    t = 1 that have no jump and unit -1.
+    N pieces, sorted by path and t; C outputs.
+
+    Attributes:
+        path: which path each piece lies on, (N,).
+        start: where it starts, (N,).
+        site: operation that switches at its start, -1 at the start of a path, (N,).
+        unit: unit of that operation, (N,).
+        slopes: slope of the outputs, (N, C).
+        gaps: by how much it jumps at the start; 0 at the start of a path, (N, C).
+        values: outputs at its start, (N, C).
+        finished: the paths that end with this part, (F,).
+        ends: outputs at the ends of these, (F, C).
     """
 
-    value: Tensor  # (P, n) at t = 0
-    slope: Tensor  # (P, n) just after t = 0
-    t: Tensor  # (P, K)
-    jump: Tensor  # (P, K, n)
-    layer: Tensor  # (P, K) which ReLU layer made the kink
-    unit: Tensor  # (P, K) which of its units; -1 marks filling
-
-    def slopes(self) -> Tensor:
-        """Slope on each of the K + 1 pieces, (P, K + 1, n)."""
-        return torch.cat([self.slope[:, None], self.jump], dim=1).cumsum(dim=1)
-
-    def knots(self) -> Tensor:
-        """0, the kinks and 1, (P, K + 2)."""
-        ends = self.t.new_zeros(len(self.t), 1)
-        return torch.cat([ends, self.t, ends + 1], dim=1)
-
-    def values(self, slopes: Tensor) -> Tensor:
-        """Value at every knot, (P, K + 2, n), given `slopes`."""
-        steps = slopes * self.knots().diff(dim=1)[..., None]
-        return torch.cat([self.value[:, None], steps], dim=1).cumsum(dim=1)
+    path: Tensor
+    start: Tensor
+    site: Tensor
+    unit: Tensor
+    slopes: Tensor
+    gaps: Tensor
+    values: Tensor
+    finished: Tensor
+    ends: Tensor
 
 
-def push(
-    weights: Sequence[Tensor], biases: Sequence[Tensor | None], x0: Tensor, direction: Tensor
-) -> Kinks:
-    """Push the P straight paths `x0 + t * direction` through the whole stack.
+class Refiner:
+    """Sends stretches of paths through a program and yields the pieces of its output.
 
     Args:
-        weights: of the linear layers in order, (n_out, n_in) each; a ReLU stands between two.
-        biases: (n_out,) each, or None.
-        x0: starts, (P, d).
-        direction: end minus start, (P, d).
-
-    Returns:
-        The outputs as functions of t; their kinks are the breakpoints.
+        program: what the network does.
+        x0: starts, (P, *input_shape).
+        x1: ends, (P, *input_shape).
+        rows: how many rows (values and slopes of one piece) the chunks behind each switching
+            operation may hold, by operation; and before the first one under the key -1.
     """
-    paths = len(x0)
-    none = x0.new_zeros(paths, 0)
-    kinks = Kinks(
-        value=_affine(x0, weights[0], biases[0]),
-        slope=direction @ weights[0].T,
-        t=none,
-        jump=x0.new_zeros(paths, 0, len(weights[0])),
-        layer=none.long(),
-        unit=none.long(),
-    )
-    for layer, (weight, bias) in enumerate(zip(weights[1:], biases[1:], strict=True)):
-        kinks = _relu_then_linear(kinks, layer, weight, bias)
-    return kinks
+
+    def __init__(self, program: Program, x0: Tensor, x1: Tensor, rows: dict[int, int]) -> None:
+        self._program = program
+        self._x0, self._x1 = x0, x1
+        self._rows = rows
+        self._tolerance: dict[int, Tensor] = {}
+        self._carried: dict[int, list[Tensor]] = {}
+        self._group = 0
+        self._last_slope = x0.new_empty(0)
+
+    def parts(self) -> Iterator[Part]:
+        """The pieces of all paths, in order."""
+        group = max(1, self._rows[-1] // 2)
+        for begin in range(0, self._x0.shape[0], group):
+            x0, x1 = self._x0[begin : begin + group], self._x1[begin : begin + group]
+            paths = x0.shape[0]
+            self._tolerance = self._tolerances(x0, x1)
+            self._group = begin
+            none = torch.full((paths, 1), -1, device=x0.device)
+            whole = Stretch(
+                path=torch.arange(begin, begin + paths, device=x0.device),
+                knots=x0.new_tensor([0.0, 1.0]).expand(paths, 2),
+                site=none,
+                unit=none,
+                count=[1] * paths,
+                first=True,
+                last=True,
+                rows={0: torch.cat([x0, x1 - x0])},
+            )
+            yield from self._advance(whole, 0)
+
+    def _tolerances(self, x0: Tensor, x1: Tensor) -> dict[int, Tensor]:
+        """How far from zero rounding may leave a zero, (P, n) for every switching operation."""
+        ends = self._program.values(torch.cat([x0, x1]))
+        eps = torch.finfo(x0.dtype).eps
+        found = {}
+        for site in self._program.sites:
+            operation = self._program.operations[site]
+            z = ends[operation.inputs[0]].flatten(1).abs()
+            size = torch.maximum(z[: x0.shape[0]], z[x0.shape[0] :])
+            layer = size.amax(dim=1, keepdim=True)
+            found[site] = eps * (_ROUNDING * size + _FLOOR * layer)
+        return found
+
+    def _advance(self, stretch: Stretch, position: int) -> Iterator[Part]:
+        """Send a stretch through the operations from `position` on."""
+        operations = self._program.operations
+        rows = dict(stretch.rows)
+        for i in range(position, len(operations)):
+            operation = operations[i]
+            if not isinstance(operation, Affine):
+                yield from self._cut(stretch.with_rows(rows), i)
+                return
+            if i + 1 not in rows:  # else made along with the hinge before it
+                rows[i + 1] = _apply(operation, rows, stretch.paths)
+            for value in operation.inputs:
+                if self._program.last_use[value] <= i:
+                    rows.pop(value, None)
+        yield self._output(stretch.with_rows(rows))
+
+    def _output(self, stretch: Stretch) -> Part:
+        value = self._program.output
+        slopes, values = stretch.slopes(value), stretch.at_knots(value)
+        before = slopes[:, :1] if stretch.first else self._last_slope
+        gaps = slopes.diff(dim=1, prepend=before)
+        count = torch.tensor(stretch.count, device=slopes.device)
+        real = torch.arange(stretch.pieces, device=slopes.device) < count[:, None]
+        if stretch.paths == 1:
+            self._last_slope = slopes[:, stretch.count[0] - 1 : stretch.count[0]]
+        return Part(
+            path=stretch.path.repeat_interleave(count),
+            start=stretch.knots[:, :-1][real],
+            site=stretch.site[real],
+            unit=stretch.unit[real],
+            slopes=slopes[real],
+            gaps=gaps[real],
+            values=values[:, :-1][real],
+            finished=stretch.path if stretch.last else stretch.path[:0],
+            ends=values[:, -1] if stretch.last else values[:0, -1],
+        )
+
+    def _cut(self, stretch: Stretch, site: int) -> Iterator[Part]:
+        """Cut the pieces where operation `site` switches, and go on with each chunk."""
+        operation = self._program.operations[site]
+        carried = None if stretch.first else self._carried[site]
+        tolerance = self._tolerance[site][stretch.path - self._group]
+        if isinstance(operation, Hinges):
+            cuts, at_end = find_crossings(operation, stretch, tolerance, carried)
+        else:
+            assert isinstance(operation, Windows)
+            cuts, at_end = find_wins(operation, stretch, tolerance, carried)
+        if stretch.paths == 1:
+            self._carried[site] = at_end
+        yield from self._chunks(stretch, site, cuts)
+
+    def _chunks(self, stretch: Stretch, site: int, cuts: Cuts) -> Iterator[Part]:
+        new = NewPieces(self._program, stretch, site, cuts)
+        for chunk in new.chunks(self._rows[site]):
+            yield from self._advance(chunk, site + 1)
 
 
-def _affine(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return torch.nn.functional.linear(x, weight, bias)
-
-
-def _relu_then_linear(z: Kinks, layer: int, weight: Tensor, bias: Tensor | None) -> Kinks:
-    slopes = z.slopes()
-    values = z.values(slopes)
-    on = _signs(values, z.slope)
-
-    # A pre-activation is linear between knots, so comparing the knots finds every crossing.
-    path, piece, unit = (on[:, 1:] != on[:, :-1]).nonzero(as_tuple=True)
-    before, after = values[path, piece, unit], values[path, piece + 1, unit]
-    start, end = z.knots()[path, piece], z.knots()[path, piece + 1]
-    span = before - after
-    share = torch.where(span == 0, torch.zeros_like(span), before / span)
-    t = torch.maximum(torch.minimum(start + (end - start) * share, end), start)
-    size = slopes[path, piece, unit].abs()
-
-    old_jumps = (z.jump * on[:, 1:-1]) @ weight.T
-    new_jumps = weight.T[unit] * size[:, None]
-    merged = _merge(z, old_jumps, path, t, new_jumps, layer, unit)
-    value0, slope0 = z.value.clamp(min=0), torch.where(on[:, 0], z.slope, 0.0)
-    return Kinks(_affine(value0, weight, bias), slope0 @ weight.T, *merged)
-
-
-def _signs(values: Tensor, slope: Tensor) -> Tensor:
-    """Which units are on at each knot, (P, K + 2, n).
-
-    A zero, up to rounding, takes the sign from before it, so that touching zero is no change of
-    sign; at t = 0 it takes the sign just after.
-    """
-    on = values > 0
-    size = values.abs()
-    zero = size <= _ZERO * size.amax(dim=1, keepdim=True)
-    if zero.any():
-        on[:, 0] = torch.where(zero[:, 0], slope > 0, on[:, 0])
-        knots = torch.arange(values.shape[1], device=values.device)[:, None]
-        last_nonzero = torch.where(zero, 0, knots).cummax(dim=1).values
-        on = on.gather(1, last_nonzero)
-    return on
-
-
-def _merge(
-    z: Kinks,
-    old_jumps: Tensor,
-    path: Tensor,
-    t: Tensor,
-    new_jumps: Tensor,
-    layer: int,
-    unit: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Times, jumps, layers and units of old and new kinks together, sorted by time in each path."""
-    paths, old = z.t.shape
-    counts = torch.bincount(path, minlength=paths)
-    first = counts.cumsum(0) - counts
-    slot = old + torch.arange(len(path), device=path.device) - first[path]
-    size = old + (int(counts.max()) if len(path) else 0)
-
-    def widened(tensor: Tensor, fill: float) -> Tensor:
-        wide = tensor.new_full((paths, size, *tensor.shape[2:]), fill)
-        wide[:, :old] = tensor
-        return wide
-
-    times, jumps = widened(z.t, 1.0), widened(old_jumps, 0.0)
-    layers, units = widened(z.layer, -1), widened(z.unit, -1)
-    times[path, slot], jumps[path, slot] = t, new_jumps
-    layers[path, slot], units[path, slot] = layer, unit
-
-    times, order = times.sort(dim=1, stable=True)
-    rows = torch.arange(paths, device=order.device)[:, None]
-    return times, jumps[rows, order], layers[rows, order], units[rows, order]
+def _apply(operation: Affine, rows: dict[int, Tensor], paths: int) -> Tensor:
+    made = operation.linear(*(rows[v] for v in operation.inputs))
+    if operation.bias is not None:
+        made = made.contiguous() if made.is_contiguous() else made.clone()
+        made[:paths] += operation.bias
+    return made

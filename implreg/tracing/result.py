@@ -1,42 +1,59 @@
 """What a trace holds."""
 
-from dataclasses import dataclass, replace
+import os
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
+from implreg.checks import InputError
+
 if TYPE_CHECKING:
     from implreg.figures import Figure
+
+_FORMAT = 1  # of saved traces
 
 
 @dataclass(frozen=True)
 class Trace:
     """The outputs of a network along P paths, exactly: every switch, every piece.
 
-    S switches over all paths, sorted by path and then by t, make S + P pieces. C is the number of
-    outputs. Times are positions on the path, 0 at its start and 1 at its end; slopes and gaps are
-    per unit of t (see `per_unit_length`). Float tensors are float64, index tensors int64.
+    A path has N straight segments, one if it joins two samples. S switches over all paths, sorted by
+    path and then by t, make S + P * N pieces. C is the number of outputs. Times are positions on the
+    path, 0 at its start and N at its end; slopes and gaps are per unit of t (see
+    `per_unit_length`). Float tensors have the type of the arithmetic, index tensors are int64.
+
+    At a corner of a polyline the slope jumps because the direction does: a piece ends there without
+    a switch.
 
     Attributes:
         t: breakpoints, (S,).
         path: which path each switch lies on, (S,).
-        layer: index of the hidden layer whose unit switches, from 0, (S,).
-        unit: index of that unit in its layer, from 0, (S,).
+        segment: which segment of its path, from 0, (S,).
+        layer: number of the layer whose unit switches, in order of execution, from 0, (S,).
+        unit: flat index of that unit in its layer, from 0, (S,).
         gaps: gradient gaps, the jumps of the slope at the switches, (S, C).
-        slopes: slope of the outputs on each piece, (S + P, C).
-        values: outputs at the start of each piece, (S + P, C).
-        ends: outputs at t = 1, (P, C).
-        lengths: Euclidean length of each path, (P,).
+        piece_start: where each piece starts, (S + P * N,).
+        slopes: slope of the outputs on each piece, (S + P * N, C).
+        values: outputs at the start of each piece, (S + P * N, C).
+        ends: outputs at the end of each path, (P, C).
+        lengths: Euclidean length of each segment, by path and then along it, (P * N,).
         layers: qualified names of the layers that `layer` counts.
     """
 
     t: Tensor
     path: Tensor
+    segment: Tensor
     layer: Tensor
     unit: Tensor
     gaps: Tensor
+    piece_start: Tensor
     slopes: Tensor
     values: Tensor
     ends: Tensor
@@ -45,7 +62,12 @@ class Trace:
 
     def __len__(self) -> int:
         """Number of paths, P."""
-        return len(self.lengths)
+        return len(self.ends)
+
+    @property
+    def segments(self) -> int:
+        """N, the number of straight segments of each path."""
+        return len(self.lengths) // len(self.ends)
 
     @property
     def switches(self) -> Tensor:
@@ -54,35 +76,30 @@ class Trace:
 
     @property
     def piece_path(self) -> Tensor:
-        """Which path each piece lies on, (S + P,)."""
-        paths = torch.arange(len(self), device=self.t.device)
-        return paths.repeat_interleave(self.switches + 1)
-
-    @property
-    def piece_start(self) -> Tensor:
-        """Time at which each piece starts, (S + P,)."""
-        starts = self.t.new_zeros(len(self.t) + len(self))
-        starts[self.first_pieces[self.path] + self._rank() + 1] = self.t
-        return starts
+        """Which path each piece lies on, (S + P * N,)."""
+        return self._piece_segment // self.segments
 
     @property
     def piece_end(self) -> Tensor:
-        """Time at which each piece ends, (S + P,)."""
-        ends = self.t.new_ones(len(self.t) + len(self))
-        ends[self.first_pieces[self.path] + self._rank()] = self.t
+        """Where each piece ends, (S + P * N,)."""
+        ends = self.piece_start.roll(-1)
+        ends[self.first_pieces[1:] - 1] = self.segments
+        ends[-1] = self.segments
         return ends
 
     @property
     def first_pieces(self) -> Tensor:
         """Row of each path's first piece in `slopes` and `values`, (P,)."""
-        pieces = self.switches + 1
+        pieces = self.switches + self.segments
         return pieces.cumsum(0) - pieces
 
-    def _rank(self) -> Tensor:
-        """How many switches of the same path come before each switch, (S,)."""
-        switches = self.switches
-        first = switches.cumsum(0) - switches
-        return torch.arange(len(self.t), device=self.t.device) - first[self.path]
+    @property
+    def _piece_segment(self) -> Tensor:
+        """Row of `lengths` that each piece belongs to, (S + P * N,)."""
+        number = len(self.lengths)
+        switches = torch.bincount(self.path * self.segments + self.segment, minlength=number)
+        rows = torch.arange(number, device=self.t.device)
+        return rows.repeat_interleave(switches + 1)
 
     def __getitem__(self, index: int) -> "Trace":
         """The trace of one path.
@@ -93,44 +110,121 @@ class Trace:
         paths = len(self)
         if not -paths <= index < paths:
             raise IndexError(f"path {index} of a trace of {paths} paths")
-        index %= paths
-        here, pieces = self.path == index, self.piece_path == index
+        return self.first(paths, start=index % paths, stop=index % paths + 1)
+
+    def first(self, paths: int, *, start: int = 0, stop: int | None = None) -> "Trace":
+        """The trace of the paths from `start` up to `stop`, or of the first `paths`."""
+        stop = paths if stop is None else stop
+        here = (self.path >= start) & (self.path < stop)
+        pieces = (self.piece_path >= start) & (self.piece_path < stop)
+        number = self.segments
         return replace(
             self,
-            t=self.t[here],
-            path=torch.zeros_like(self.path[here]),
-            layer=self.layer[here],
-            unit=self.unit[here],
-            gaps=self.gaps[here],
-            slopes=self.slopes[pieces],
-            values=self.values[pieces],
-            ends=self.ends[index : index + 1],
-            lengths=self.lengths[index : index + 1],
+            **{k: getattr(self, k)[here] for k in ("t", "segment", "layer", "unit", "gaps")},
+            path=self.path[here] - start,
+            **{k: getattr(self, k)[pieces] for k in ("piece_start", "slopes", "values")},
+            ends=self.ends[start:stop],
+            lengths=self.lengths[start * number : stop * number],
         )
 
+    def at(self, t: Tensor, path: int = 0) -> Tensor:
+        """Outputs of the network at positions of one path.
+
+        Args:
+            t: positions between 0 and N, (n,).
+            path: which path.
+
+        Returns:
+            (n, C).
+
+        Raises:
+            InputError: a position outside the path.
+            IndexError: there is no such path.
+
+        >>> import implreg as ir
+        >>> trace = ir.trace(ir.mlp(3, 9, 2, seed=0), (torch.ones(1, 3), torch.eye(3)[:1]))
+        >>> bool(torch.allclose(trace.at(torch.tensor([1.0]))[0], trace.ends[0]))
+        True
+        """
+        one = self[path]
+        t = t.to(one.t)
+        if not bool(((t >= 0) & (t <= self.segments)).all()):
+            raise InputError(
+                f"t must be between 0 and {self.segments}, got {t.tolist()[:4]}; choose positions "
+                f"on the path."
+            )
+        piece = torch.searchsorted(one.piece_start, t, right=True) - 1
+        return one.values[piece] + (t - one.piece_start[piece])[:, None] * one.slopes[piece]
+
     def per_unit_length(self) -> "Trace":
-        """The same trace with slopes and gaps divided by the length of their path."""
+        """The same trace with slopes and gaps divided by the length of their segment."""
+        segment = self.path * self.segments + self.segment
         return replace(
             self,
-            gaps=self.gaps / self.lengths[self.path, None],
-            slopes=self.slopes / self.lengths[self.piece_path, None],
+            gaps=self.gaps / self.lengths[segment, None],
+            slopes=self.slopes / self.lengths[self._piece_segment, None],
         )
 
     def to_table(self) -> pd.DataFrame:
         """One row per switch: path, t, layer, unit, and one column `gap_c` per output c."""
-        table = pd.DataFrame(
-            {
-                "path": self.path.cpu().numpy(),
-                "t": self.t.cpu().numpy(),
-                "layer": [self.layers[i] for i in self.layer.tolist()],
-                "unit": self.unit.cpu().numpy(),
-            }
-        )
-        gaps = pd.DataFrame(self.gaps.cpu().numpy()).add_prefix("gap_")
-        return pd.concat([table, gaps], axis=1)
+        names = [self.layers[i] for i in self.layer.tolist()]
+        return switch_table(self.path, self.t, names, self.unit, self.gaps)
+
+    def save(self, file: str | os.PathLike[str]) -> None:
+        """Write the trace to a file that `Trace.load` and `numpy.load` read (npz).
+
+        Raises:
+            InputError: the file's name does not end with .npz.
+            OSError: the file cannot be written.
+        """
+        name = os.fspath(file)
+        if not name.endswith(".npz"):
+            raise InputError(f"file must end with .npz, got {name}; name it for example trace.npz.")
+        held = {
+            f.name: getattr(self, f.name).cpu().numpy() for f in fields(self) if f.name != "layers"
+        }
+        np.savez(name, format=np.int64(_FORMAT), layers=np.asarray(self.layers, dtype=str), **held)
+
+    @classmethod
+    def load(cls, file: str | os.PathLike[str]) -> "Trace":
+        """Read a trace that `save` has written; nothing in the file is executed.
+
+        Raises:
+            InputError: the file is missing, damaged, or not a saved trace.
+        """
+        name = os.fspath(file)
+        try:
+            with np.load(name, allow_pickle=False) as held:
+                version = int(held["format"])
+                layers = tuple(str(x) for x in held["layers"])
+                tensors = {
+                    f.name: torch.from_numpy(held[f.name]) for f in fields(cls) if f.name != "layers"
+                }
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            what = getattr(error, "strerror", None) or type(error).__name__
+            raise InputError(
+                f"file must be a trace written by Trace.save, but {name} cannot be read as one "
+                f"({what}); trace again."
+            ) from error
+        if version != _FORMAT:
+            raise InputError(
+                f"file must be a trace of format {_FORMAT}, but {name} has format {version}; "
+                f"install the implreg that wrote it, or trace again."
+            )
+        return cls(**tensors, layers=layers)
 
     def plot(self) -> "Figure":
         """Outputs and slopes along the first path (figure 1 of the paper)."""
         from implreg.figures import plot_path  # a trace needs no plotting library to exist
 
         return plot_path(self[0])
+
+
+def switch_table(
+    path: Tensor, t: Tensor, layers: Sequence[str], unit: Tensor, gaps: Tensor
+) -> pd.DataFrame:
+    """One row per switch, see `Trace.to_table`."""
+    table = pd.DataFrame(
+        {"path": path.cpu().numpy(), "t": t.cpu().numpy(), "layer": layers, "unit": unit.cpu().numpy()}
+    )
+    return pd.concat([table, pd.DataFrame(gaps.cpu().numpy()).add_prefix("gap_")], axis=1)

@@ -1,53 +1,92 @@
 """From a network and paths to a trace."""
 
-import copy
+import re
+from collections.abc import Iterator
+from math import prod
+from typing import cast
 
+import pandas as pd
+import psutil
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
-from implreg.checks import InputError, check_count, check_finite
-from implreg.datasets import Pairs
-from implreg.networks import linear_layers
-from implreg.tracing.refine import Kinks, push
-from implreg.tracing.result import Trace
+from implreg.checks import InputError
+from implreg.tracing.paths import Paths, segments
+from implreg.tracing.program import Program, Windows
+from implreg.tracing.record import device_of, prepared, record
+from implreg.tracing.refine import Part, Refiner
+from implreg.tracing.result import Trace, switch_table
 
-_MISMATCH = 1e-8  # relative; rounding stays some orders of magnitude below
+_MISMATCH = {torch.float64: 1e-8, torch.float32: 1e-3}  # relative; rounding stays far below
+_CHUNK = {"cpu": 2**22}  # bytes of one array that a processor's cache holds with room to spare
+_CHUNK_ELSEWHERE = 2**28
+_ARRAYS = 6  # arrays as large as the largest that are alive at once
+_SHARE = 0.5  # of the free memory, unless the caller says otherwise
+_CHECKED = 8  # paths whose values are compared with the network's own, at _POINTS points each
+_POINTS = 4
+_DELAY = 2  # seconds before a progress bar shows
 
 
-def trace(net: nn.Module, paths: Pairs | tuple[Tensor, Tensor], *, memory: int = 2**29) -> Trace:
-    r"""Every switch of a ReLU network along straight paths, exactly, for many paths at once.
+class Interrupted(KeyboardInterrupt):
+    """A trace that was stopped; what it had found so far is kept.
 
-    Along :math:`X_t = (1-t) X_0 + t X_1` the outputs :math:`\phi(t) = f(X_t)` are piecewise linear.
-    At the breakpoint :math:`t_i`, where unit j with pre-activation :math:`z_j` and activation
-    :math:`a_j` changes sign, the slope jumps by the gradient gap
+    Attributes:
+        partial: trace of the paths that were finished, or None if none was.
+        table: all switches found so far, also those of an unfinished path, as `Trace.to_table`.
+        reached: position up to which the unfinished path was traced.
+    """
 
-    .. math::
-        g_i = \frac{\partial f}{\partial a_j} \left|\frac{\mathrm{d} z_j}{\mathrm{d} t}\right| .
+    def __init__(self, partial: Trace | None, table: pd.DataFrame, reached: float) -> None:
+        finished = 0 if partial is None else len(partial)
+        super().__init__(
+            f"stopped after {finished} finished paths and {len(table):,} switches; they are kept "
+            f"in this exception's partial and table"
+        )
+        self.partial, self.table, self.reached = partial, table, reached
 
-    Breakpoints, slopes and gaps are computed in float64 from the network's parameters, whatever
-    their own dtype; nothing is sampled. The traced value at the end of each path is compared with
-    the network's own.
 
-    A unit whose pre-activation only touches zero, or is zero along a whole piece, does not change
-    the slope and counts as no switch; a sign change exactly at t = 0 or t = 1 counts as none.
+def trace(
+    net: nn.Module | Program,
+    paths: Paths,
+    *,
+    dtype: torch.dtype = torch.float64,
+    memory: int | str | None = None,
+    progress: bool | None = None,
+) -> Trace:
+    r"""Follow a network exactly along paths: every switch, every piece, every gradient gap.
+
+    On the path :math:`X_t = (1-t) X_0 + t X_1` the outputs are piecewise linear in t. A switch is a
+    sign change of a hidden pre-activation (a crossing of one of the kinks of its activation), or a
+    change of the largest entry of a pooling window. Zeros up to rounding keep the side they had
+    before: touching zero, zero along a whole piece and zero at an end are no switches. Units that
+    switch at the same time have entries of their own, with pieces of no length between; so a path
+    through the origin of a bias-free network has all of them at one t. Breakpoints closer than
+    rounding may trade places.
+
+    Afterwards the traced outputs are compared with the network's own at random points of the path.
 
     Args:
-        net: `Linear` and `ReLU` in turn, such as `implreg.mlp` makes. It is not changed.
-        paths: pairs of samples, or two tensors (starts, ends) of shape (P, d).
-        memory: bytes that the working set should not exceed; paths are traced in groups that fit.
-            A single path takes what it needs.
+        net: a module in eval mode made of piecewise linear operations, see `read`; or the program
+            that `read` makes of it, which saves reading it again.
+        paths: `implreg.pairs(...)`; two tensors (x0, x1) of shape (P, *input); or
+            `implreg.polyline(...)`. On the device of the network.
+        dtype: of the arithmetic, `torch.float64` or `torch.float32`.
+        memory: bound on the working set, in bytes or as "512MB", besides the network and the result;
+            half of the free memory by default. It decides how many pieces are taken at a time.
+        progress: show a progress bar; by default only if the work takes longer than two seconds.
 
     Returns:
-        The `Trace` of all P paths.
+        All paths in one `Trace`.
 
     Raises:
-        InputError: a layer that is neither `Linear` nor `ReLU`; parameters or samples that are not
-            finite; shapes that do not fit; a pair of identical samples.
-        ArithmeticError: the traced value at the end of a path is not the network's own.
+        InputError: the network is not piecewise linear, see `read`; samples of another shape, not
+            finite, not of a floating type, on another device; two equal ends; too little memory for a
+            single piece (the message says how much would do).
+        ArithmeticError: traced and actual outputs differ: the network is not what it seemed.
+        Interrupted: Ctrl-C; the exception keeps what was traced.
 
-    Source: figure 1 of Kubo et al. (2019).
-
-    >>> net = torch.nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 1)).double()
+    >>> net = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 1)).double()
     >>> _ = net[0].weight.data.copy_(torch.tensor([[4.0], [-2.0]]))
     >>> _ = net[0].bias.data.copy_(torch.tensor([-1.0, 1.0]))
     >>> _ = net[2].weight.data.copy_(torch.tensor([[3.0, 1.0]]))
@@ -57,98 +96,252 @@ def trace(net: nn.Module, paths: Pairs | tuple[Tensor, Tensor], *, memory: int =
     >>> path.slopes.flatten().tolist(), path.gaps.flatten().tolist()
     ([-2.0, 10.0, 12.0], [12.0, 2.0])
     """
-    check_count("memory", memory)
-    named = linear_layers(net)
-    for name, layer in named:
-        for kind, parameter in layer.named_parameters():
-            check_finite(f"net.{name}.{kind}", parameter.detach())
-    weights = [layer.weight.detach().double() for _, layer in named]
-    biases = [None if m.bias is None else m.bias.detach().double() for _, m in named]
-    x0, x1 = path_ends(paths, inputs=weights[0].shape[1], device=weights[0].device)
-
-    group = max(1, memory // _bytes_per_path([len(w) for w in weights]))
-    groups = zip(x0.split(group), (x1 - x0).split(group), strict=True)
-    parts = [_flatten(push(weights, biases, start, way)) for start, way in groups]
-
-    first_path, path = 0, []
-    for part in parts:
-        path.append(part["path"] + first_path)
-        first_path += len(part["ends"])
-    joined = {k: torch.cat([part[k] for part in parts]) for k in parts[0] if k != "path"}
-    result = Trace(
-        path=torch.cat(path),
-        lengths=(x1 - x0).norm(dim=1),
-        layers=tuple(name for name, _ in named[:-1]),
-        **joined,
-    )
-    _compare(net, x1, result)
-    return result
+    tracer = Tracer(net, paths, dtype=dtype, memory=memory, progress=progress)
+    parts: list[Part] = []
+    try:
+        parts.extend(tracer)
+    except KeyboardInterrupt as stop:
+        raise tracer.interrupted(parts) from stop
+    return tracer.joined(parts)
 
 
-def path_ends(
-    paths: Pairs | tuple[Tensor, Tensor], *, inputs: int, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Starts and ends of the paths as checked (P, inputs) float64 tensors."""
-    pair = (paths.x0, paths.x1) if isinstance(paths, Pairs) else paths
-    if not (isinstance(pair, tuple | list) and len(pair) == 2) or not all(
-        isinstance(x, Tensor) for x in pair
-    ):
-        raise InputError(
-            f"paths must be implreg.pairs(...) or two tensors (x0, x1), got "
-            f"{type(paths).__name__}; pass such a pair."
+def stream(
+    net: nn.Module | Program,
+    paths: Paths,
+    *,
+    dtype: torch.dtype = torch.float64,
+    memory: int | str | None = None,
+    progress: bool | None = None,
+) -> Iterator[Part]:
+    """Like `trace`, but hand out the pieces as they are found, in order, and keep none.
+
+    For paths with more pieces than one wants to hold; `implreg.measures.streamed` computes measures
+    this way. A path of a polyline comes as its segments one by one, each with positions from 0 to 1:
+    `Part.path` counts segments. Arguments and errors are those of `trace`.
+    """
+    return iter(Tracer(net, paths, dtype=dtype, memory=memory, progress=progress))
+
+
+class Tracer:
+    """One call of `trace` or `stream`: checked arguments, the parts, and how to join them."""
+
+    def __init__(
+        self,
+        net: nn.Module | Program,
+        paths: Paths,
+        *,
+        dtype: torch.dtype,
+        memory: int | str | None,
+        progress: bool | None,
+    ) -> None:
+        if dtype not in _MISMATCH:
+            raise InputError(
+                f"dtype must be torch.float64 or torch.float32, got {dtype}; choose one of them."
+            )
+        self._net: nn.Module | None = None
+        if isinstance(net, Program):
+            self.program, self.x0, self.x1, self.segments = self._of_program(net, paths, dtype)
+        else:
+            self._net = prepared(net, dtype)
+            self.x0, self.x1, self.segments = segments(paths, dtype)
+            _same_device(device_of(self._net, self.x0.device), self.x0)
+            self.program = record(self._net, self.x0[0])
+        self._rows = _rows(self.program, memory)
+        self._progress = progress
+
+    @staticmethod
+    def _of_program(
+        program: Program, paths: Paths, dtype: torch.dtype
+    ) -> tuple[Program, Tensor, Tensor, int]:
+        if program.dtype != dtype:
+            raise InputError(
+                f"dtype must be that of the program, {program.dtype}, got {dtype}; read the network "
+                f"again with that dtype."
+            )
+        x0, x1, number = segments(paths, dtype)
+        _same_device(program.device, x0)
+        if tuple(x0.shape[1:]) != program.input_shape:
+            raise InputError(
+                f"paths must hold samples of shape {program.input_shape}, which the program was "
+                f"read with, got {tuple(x0.shape[1:])}; reshape them or read the network again."
+            )
+        return program, x0, x1, number
+
+    def __iter__(self) -> Iterator[Part]:
+        with torch.no_grad():
+            check = _Comparison(self._net, self.program, self.x0, self.x1)
+            total = len(self.x0)
+            with tqdm(
+                total=total,
+                disable=None if self._progress is None else not self._progress,
+                delay=_DELAY if self._progress is None else 0,
+                desc="tracing",
+                unit="path" if self.segments == 1 else "segment",
+                bar_format="{l_bar}{bar}| {n:.3g}/{total_fmt} [{elapsed}<{remaining}]",
+            ) as bar:
+                for part in Refiner(self.program, self.x0, self.x1, self._rows).parts():
+                    check.see(part)
+                    yield part
+                    done = float(part.path[-1]) + (
+                        1.0 if len(part.finished) else float(part.start[-1])
+                    )
+                    bar.update(done - bar.n)
+            check.conclude()
+
+    def joined(self, parts: list[Part], paths: int | None = None) -> Trace:
+        """The trace of all paths, or of the first ones, from their parts."""
+        number = self.segments
+        lanes = len(self.x0) if paths is None else paths * number
+        lane, start, site, unit, slopes, gaps, values, ends = (
+            torch.cat([getattr(part, name) for part in parts])
+            for name in ("path", "start", "site", "unit", "slopes", "gaps", "values", "ends")
         )
-    x0, x1 = (x.detach().to(device=device, dtype=torch.float64) for x in pair)
-    if x0.shape != x1.shape or x0.ndim < 2 or len(x0) == 0 or x0[0].numel() != inputs:
-        raise InputError(
-            f"paths must be two tensors of one shape (P, {inputs}) with P at least 1, as the "
-            f"network has {inputs} inputs, got {tuple(x0.shape)} and {tuple(x1.shape)}; reshape "
-            f"them (one pair: x[None])."
+        if lanes < len(self.x0):
+            keep = lane < lanes
+            lane, start, site, unit, slopes, gaps, values = (
+                x[keep] for x in (lane, start, site, unit, slopes, gaps, values)
+            )
+            ends = ends[:lanes]
+        path, segment = lane // number, lane % number
+        t = segment + start
+        real = site >= 0
+        layer = torch.full((len(self.program.operations),), -1, device=t.device)
+        sites = self.program.sites
+        layer[list(sites)] = torch.arange(len(sites), device=t.device)
+        return Trace(
+            t=t[real],
+            path=path[real],
+            segment=segment[real],
+            layer=layer[site[real]],
+            unit=unit[real],
+            gaps=gaps[real],
+            piece_start=t,
+            slopes=slopes,
+            values=values,
+            ends=ends[number - 1 :: number],
+            lengths=(self.x1 - self.x0).flatten(1).norm(dim=1)[:lanes],
+            layers=tuple(self.program.operations[i].name for i in sites),
         )
-    check_finite("paths: x0", x0)
-    check_finite("paths: x1", x1)
-    x0, x1 = x0.flatten(1), x1.flatten(1)
-    same = (x0 == x1).all(dim=1).nonzero().flatten().tolist()
-    if same:
-        raise InputError(
-            f"paths must join two different samples, but x0 and x1 are equal in {len(same)} of "
-            f"{len(x0)} pairs (first: pair {same[0]}); leave those out."
+
+    def interrupted(self, parts: list[Part]) -> Interrupted:
+        """The exception that keeps what these parts hold."""
+        finished = sum(len(part.finished) for part in parts) // self.segments
+        if not parts:
+            return Interrupted(None, pd.DataFrame(), 0.0)
+        lane, start, site, unit, gaps = (
+            torch.cat([getattr(part, name) for part in parts])
+            for name in ("path", "start", "site", "unit", "gaps")
         )
-    return x0, x1
+        real = site >= 0
+        path, t = lane // self.segments, lane % self.segments + start
+        names = [self.program.operations[i].name for i in site[real].tolist()]
+        table = switch_table(path[real], t[real], names, unit[real], gaps[real])
+        reached = float(t[-1]) if int(path[-1]) >= finished else 0.0
+        return Interrupted(self.joined(parts, finished) if finished else None, table, reached)
 
 
-def _bytes_per_path(widths: list[int]) -> int:
-    """Estimate of the working set of one path: a few (kinks, units) arrays of the widest layer."""
-    arrays, bytes_each = 6, 8
-    kinks = [sum(widths[:layer]) + 2 for layer in range(len(widths))]
-    return arrays * bytes_each * max(k * n for k, n in zip(kinks, widths, strict=True))
+def _same_device(device: torch.device, x: Tensor) -> None:
+    if x.device != device:
+        raise InputError(
+            f"paths must be on the device of the network, {device}, got {x.device}; move them with "
+            f"x.to({str(device)!r})."
+        )
 
 
-def _flatten(kinks: Kinks) -> dict[str, Tensor]:
-    """The kinks of the outputs without their filling, one row per switch or piece."""
-    real = kinks.unit >= 0
-    pieces = torch.cat([real.new_ones(len(real), 1), real], dim=1)
-    slopes = kinks.slopes()
-    values = kinks.values(slopes)
+def _rows(program: Program, memory: int | str | None) -> dict[int, int]:
+    """How many pieces the chunks behind each switching operation may hold, see `Refiner`."""
+    bounded = _bytes(memory, program.device)
+    item = torch.empty((), dtype=program.dtype).element_size()
+    places = [-1, *program.sites]
+    widest, each = {}, {}
+    for place, following in zip(places, [*program.sites, len(program.operations)], strict=True):
+        first = place + 1 if place < 0 else program.follower(place) or place
+        made = program.operations[first:following]
+        sizes = [max(prod(o.shape), o.index.numel() if isinstance(o, Windows) else 0) for o in made]
+        taken = [program.size(v) for o in program.operations[following : following + 1]
+                 for v in o.inputs]  # fmt: skip
+        widest[place] = max([1, *sizes, *taken])
+        live = sum(program.size(v) for v in program.live(max(place, 0)))
+        each[place] = item * (_ARRAYS * widest[place] + live)
+    least = 2 * sum(each.values())
+    if bounded < least:
+        raise InputError(
+            f"memory must be at least {-(-least // 1000)}kB for this network, whose values on a "
+            f"single piece take as much, got {memory!r}; allow that much."
+        )
+    chunk = _CHUNK.get(program.device.type, _CHUNK_ELSEWHERE)
     return {
-        "path": real.nonzero()[:, 0],
-        "t": kinks.t[real],
-        "layer": kinks.layer[real],
-        "unit": kinks.unit[real],
-        "gaps": kinks.jump[real],
-        "slopes": slopes[pieces],
-        "values": values[:, :-1][pieces],
-        "ends": values[:, -1],
+        p: max(1, min(chunk // (item * widest[p]), int(bounded // (len(each) * each[p])) - 1))
+        for p in places
     }
 
 
-def _compare(net: nn.Module, x1: Tensor, result: Trace) -> None:
-    """Raise if the traced values at the ends of the paths are not the network's own."""
-    with torch.no_grad():
-        own = copy.deepcopy(net).double()(x1)
-    scale = torch.maximum(result.values.abs().max(), own.abs().max())
-    error = (result.ends - own).abs().max()
-    if not error <= _MISMATCH * scale:
-        raise ArithmeticError(
-            f"the trace ends {float(error):.3g} away from the network's own output (scale "
-            f"{float(scale):.3g}); its numbers cannot be trusted: please report the network."
+def _bytes(memory: int | str | None, device: torch.device) -> int:
+    if memory is None:
+        if device.type == "cuda":
+            return int(torch.cuda.mem_get_info(device)[0] * _SHARE)
+        return int(psutil.virtual_memory().available * _SHARE)
+    if isinstance(memory, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kMGT]?)(i?)B?\s*", memory)
+        if match:
+            number, prefix, binary = match.groups()
+            power = " kMGT".index(prefix or " ")
+            return int(float(number) * (1024 if binary else 1000) ** power)
+    if isinstance(memory, bool) or not isinstance(memory, int) or memory < 1:
+        raise InputError(
+            f"memory must be a whole number of bytes or a size such as '512MB', got {memory!r}; "
+            f"pass one of these, or leave it out."
         )
+    return memory
+
+
+class _Comparison:
+    """Values at random points of some paths: the network's own against the traced ones."""
+
+    def __init__(self, net: nn.Module | None, program: Program, x0: Tensor, x1: Tensor) -> None:
+        random = torch.Generator().manual_seed(0)
+        paths = len(x0)
+        chosen = torch.randperm(paths, generator=random)[:_CHECKED].sort().values
+        self._path = chosen.repeat_interleave(_POINTS).to(x0.device)
+        t = torch.rand(len(self._path), generator=random, dtype=torch.float64)
+        self._t = t.to(device=x0.device, dtype=x0.dtype)
+        way = x1[self._path] - x0[self._path]
+        points = x0[self._path] + self._t.view(-1, *[1] * (x0.ndim - 1)) * way
+        self._points, self._program = points, program
+        if net is None:
+            self._own = program.values(points)[program.output].flatten(1)
+        else:
+            self._own = cast(Tensor, net(points)).flatten(1)
+        self._seen = torch.full_like(self._own, torch.nan)
+        self._scale = self._own.abs().max()
+
+    def see(self, part: Part) -> None:
+        """Note the outputs at those points that the part reaches."""
+        self._scale = torch.maximum(self._scale, part.values.abs().max())
+        keys, wanted = 2.0 * part.path + part.start, 2.0 * self._path + self._t
+        piece = torch.searchsorted(keys, wanted, right=True) - 1
+        reached = (piece >= 0) & (part.path[piece.clamp(min=0)] == self._path)
+        piece = piece[reached]
+        since = self._t[reached] - part.start[piece]
+        self._seen[reached] = part.values[piece] + since[:, None] * part.slopes[piece]
+
+    def conclude(self) -> None:
+        """Raise if the traced values are not the network's own."""
+        if self._agrees(self._seen):
+            return
+        read = self._program.values(self._points)[self._program.output].flatten(1)
+        why = (
+            "this is a fault of implreg, please report it"
+            if self._agrees(read)
+            else "its operations, run again, do not give its outputs: look for random numbers, "
+            "state that changes from call to call, or writing into views"
+        )
+        error = (self._seen - self._own).abs().max()
+        raise ArithmeticError(
+            f"the trace gives outputs {float(error):.3g} away from the network's own (scale "
+            f"{float(self._scale):.3g}), so that no number of it can be trusted; {why}."
+        )
+
+    def _agrees(self, found: Tensor) -> bool:
+        scale = torch.maximum(self._scale, found.abs().max())
+        return bool((found - self._own).abs().max() <= _MISMATCH[found.dtype] * scale)

@@ -1,0 +1,314 @@
+"""The command line ``python -m implreg``: every mistake of a user is answered in one sentence."""
+
+import logging
+import os
+import tempfile
+import time
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import click
+import pandas as pd
+import torch
+from click.core import ParameterSource
+
+import implreg
+from implreg import measures
+from implreg.checks import InputError
+from implreg.datasets import ORIGINS, Pairs
+from implreg.files import (
+    explain_os_error,
+    import_network,
+    prepare_folder,
+    read_network,
+    read_paths,
+)
+from implreg.tracing import Trace
+
+INTERRUPTED = 130
+BOOK = ("book", "data", "list", "run")  # the commands that the extra "book" brings
+
+_OF_DATA = ("kind", "count", "seed", "shape")  # options that say what to draw from --data
+_FILES = ("trace.npz", "switches.csv", "path.svg", "path.png")
+
+
+class _Commands(click.Group):
+    """The command `trace`, and those of the book where its libraries are installed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        installed = BOOK if isinstance(_book(), click.Group) else ()
+        return sorted([*super().list_commands(ctx), *installed])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in BOOK:
+            return super().get_command(ctx, cmd_name)
+        book = _book()
+        if isinstance(book, str):
+            raise click.ClickException(
+                f"the book needs {book}; install it with pip install 'implreg[book]'."
+            )
+        return book.get_command(ctx, cmd_name)
+
+
+def _book() -> click.Group | str:
+    """The book's commands, or the name of the library that they lack."""
+    try:
+        from implreg.book.commands import cli as book  # seconds to import, and not for `trace`
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "implreg":
+            raise
+        return error.name
+    return book
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+def cli() -> None:
+    """Trace a network, or run the chapters of the book and build its site (needs implreg[book])."""
+
+
+def _sizes(
+    ctx: click.Context, parameter: click.Parameter, value: str | None
+) -> tuple[int, ...] | None:
+    if value is None:
+        return None
+    if not all(size.isdecimal() and int(size) for size in value.split(",")):
+        raise click.BadParameter(
+            f"must be whole numbers above 0 with commas between them, such as 1,28,28, got {value}."
+        )
+    return tuple(int(size) for size in value.split(","))
+
+
+@cli.command("trace")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--network",
+    metavar="MODULE:CALLABLE",
+    help="Function that builds the network of a state dict, such as models:build.",
+)
+@click.option(
+    "--paths",
+    type=click.Path(path_type=Path),
+    help="File (.npz, .safetensors, .pt) with x0 and x1, or points of a polyline.",
+)
+@click.option("--closed", is_flag=True, help="Join the last of the points to the first.")
+@click.option("--data", type=click.Choice(list(ORIGINS)), help="Data set to draw pairs from.")
+@click.option(
+    "--kind",
+    type=click.Choice(["same", "different", "random"]),
+    default="same",
+    show_default=True,
+    help="Classes of a pair.",
+)
+@click.option(
+    "--count",
+    type=click.IntRange(min=1),
+    default=128,
+    show_default=True,
+    help="Number of pairs.",
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the draw."
+)
+@click.option(
+    "--shape", metavar="SIZES", callback=_sizes, help="Shape of one sample, such as 1,28,28."
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float64", "float32"]),
+    default="float64",
+    show_default=True,
+    help="Precision of the computation.",
+)
+@click.option("--memory", metavar="SIZE", help="What the working set may take, such as 512MB.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("trace"),
+    show_default=True,
+    help="Folder of the results.",
+)
+@click.option(
+    "--plot",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Path to draw, counted from 0.",
+)
+@click.pass_context
+def trace_command(
+    ctx: click.Context,
+    file: Path,
+    network: str | None,
+    paths: Path | None,
+    closed: bool,
+    data: str | None,
+    kind: str,
+    count: int,
+    seed: int,
+    shape: tuple[int, ...] | None,
+    dtype: str,
+    memory: str | None,
+    out: Path,
+    plot: int,
+) -> None:
+    """Find every switch of the network in FILE along straight paths or along a polyline.
+
+    FILE is a whole network from torch.save (.pt, .pth) or a state dict (.pt, .pth, .safetensors),
+    which needs --network. Nothing that it contains is run. The paths are those of --paths, or join
+    pairs of samples of --data.
+
+    The folder --out receives trace.npz (implreg.Trace.load reads it), switches.csv, and the path
+    --plot as path.svg and path.png. After Ctrl-C it receives the paths that were finished, and in
+    switches.csv also the switches that were found on the next one.
+    """
+    if (paths is None) == (data is None):
+        raise click.UsageError("give the paths with either --paths or --data.")
+    given = [x for x in _OF_DATA if ctx.get_parameter_source(x) is not ParameterSource.DEFAULT]
+    if given and data is None:
+        raise click.UsageError(f"--{given[0]} is for --data; leave it out with --paths.")
+    if closed and paths is None:
+        raise click.UsageError("--closed is for the points of --paths; leave it out with --data.")
+
+    start = time.monotonic()
+    net = read_network(file, None if network is None else import_network(network))
+    if paths is not None:
+        lines, number = _read(paths, closed)
+    else:
+        assert data is not None
+        lines = _drawn(data, kind, count, seed, shape)
+        number = len(lines)
+    if plot >= number:
+        raise click.UsageError(
+            f"--plot must be a path from 0 to {number - 1}, got {plot}; choose one of these."
+        )
+
+    try:
+        prepare_folder(out)  # before hours of work, not after
+    except OSError as error:
+        raise click.ClickException(explain_os_error(error, out)) from error
+
+    read = time.monotonic()
+    click.echo(f"tracing {_paths(number)}", err=True)
+    stop: implreg.Interrupted | None = None
+    trace: Trace | None
+    try:
+        trace = implreg.trace(net, lines, dtype=getattr(torch, dtype), memory=memory)
+        table = trace.to_table()
+    except implreg.Interrupted as interruption:
+        stop, trace, table = interruption, interruption.partial, interruption.table
+    except ArithmeticError as error:
+        raise click.ClickException(str(error)) from error
+
+    traced = time.monotonic()
+    files = _write(trace, table, out, plot)
+    written = time.monotonic()
+    if trace is not None:
+        for measure, value in _measured(trace, lines if stop is None else None).items():
+            click.echo(f"{measure.replace('_', ' '):<22}{value:.6g}")
+        click.echo(
+            f"\n{_paths(len(trace))} with {len(trace.t):,} switches: reading {read - start:.1f} s, "
+            f"tracing {traced - read:.1f} s, writing {written - traced:.1f} s"
+        )
+    if files:
+        click.echo(f"{out} has {', '.join(files)}")
+    if stop is not None:
+        click.echo(_stopped(stop, number), err=True)
+        ctx.exit(INTERRUPTED)
+
+
+def _read(paths: Path, closed: bool) -> tuple[Any, int]:
+    """Paths of a file as `implreg.trace` takes them, and how many they are."""
+    read = read_paths(paths)
+    if not isinstance(read, tuple):
+        return implreg.polyline(read, closed=closed), 1
+    if closed:
+        raise click.UsageError(
+            f"--closed is for points, but {paths} holds x0 and x1; leave it out."
+        )
+    return read, len(read[0])
+
+
+def _drawn(data: str, kind: str, count: int, seed: int, shape: tuple[int, ...] | None) -> Pairs:
+    drawn = implreg.pairs(implreg.load(data), kind=kind, count=count, seed=seed)
+    if shape is None:
+        return drawn
+    features = drawn.x0.shape[1]
+    if prod(shape) != features:
+        raise click.UsageError(
+            f"--shape must have the {features} features of {data}, got "
+            f"{','.join(map(str, shape))} with {prod(shape)}; choose other sizes."
+        )
+    return replace(drawn, x0=drawn.x0.reshape(-1, *shape), x1=drawn.x1.reshape(-1, *shape))
+
+
+def _write(trace: Trace | None, table: pd.DataFrame, out: Path, plot: int) -> list[str]:
+    """Write what there is into `out`, all of it or nothing, and return the names of the files."""
+    if trace is None and table.empty:
+        return []
+    try:
+        with tempfile.TemporaryDirectory(dir=out, prefix=".writing-") as folder:
+            part = Path(folder)
+            table.to_csv(part / "switches.csv", index=False)
+            if trace is not None:
+                trace.save(part / "trace.npz")
+            if trace is not None and plot < len(trace):
+                figure = trace[plot].plot()
+                (part / "path.svg").write_text(figure.svg, encoding="utf-8")
+                (part / "path.png").write_bytes(figure.png)
+            for name in _FILES:
+                (out / name).unlink(missing_ok=True)  # of an earlier trace
+            names = [name for name in _FILES if (part / name).exists()]
+            for name in names:
+                os.replace(part / name, out / name)
+            return names
+    except OSError as error:
+        error.filename = None  # of a file that is gone by now
+        raise click.ClickException(explain_os_error(error, out)) from error
+
+
+def _stopped(stop: implreg.Interrupted, number: int) -> str:
+    """What Ctrl-C has left."""
+    finished = 0 if stop.partial is None else len(stop.partial)
+    told = f"Stopped: {finished:,} of {_paths(number)} finished"
+    if stop.reached:
+        told += f", and the switches of the next one up to t = {stop.reached:.4g}, in switches.csv"
+    return f"{told}."
+
+
+def _measured(trace: Trace, lines: object) -> dict[str, float]:
+    """All measures, the edge margin among them where the outputs are those of the labels."""
+    if isinstance(lines, Pairs):
+        classes = 1 + int(max(lines.y0.max(), lines.y1.max()))
+        if trace.ends.shape[1] >= max(classes, 2):
+            return measures.summary(trace, lines)
+    return measures.summary(trace)
+
+
+def _paths(number: int) -> str:
+    return f"{number:,} path{'' if number == 1 else 's'}"
+
+
+def main() -> int:
+    """Run the command line and return the exit code."""
+    # What papermill logs of a failure is in our one sentence.
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)
+    try:
+        code = cli.main(prog_name="python -m implreg", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("Interrupted.", err=True)
+        return INTERRUPTED
+    except InputError as error:
+        click.echo(f"Error: {error}", err=True)
+        return 1
+    except OSError as error:
+        click.echo(f"Error: {explain_os_error(error, Path('_build'))}", err=True)
+        return 1
+    return code if isinstance(code, int) else 0

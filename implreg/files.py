@@ -1,0 +1,368 @@
+"""Files of users: networks and paths are read without running anything that a file contains."""
+
+import errno
+import importlib
+import io
+import os
+import re
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from implreg.checks import InputError
+from implreg.networks import PreActivationBlock
+
+# What a file may hold besides tensors: layers that run no code but torch's. Some are not piecewise
+# linear; they are read all the same, so that `trace` can name the layer that it refuses.
+_NAMES = """
+    Sequential Identity Flatten Unflatten Linear Bilinear
+    Conv1d Conv2d Conv3d ConvTranspose1d ConvTranspose2d ConvTranspose3d
+    BatchNorm1d BatchNorm2d BatchNorm3d
+    ReLU LeakyReLU PReLU RReLU ReLU6 Hardtanh Threshold Hardshrink Softshrink
+    AvgPool1d AvgPool2d AvgPool3d MaxPool1d MaxPool2d MaxPool3d
+    AdaptiveAvgPool1d AdaptiveAvgPool2d AdaptiveAvgPool3d
+    AdaptiveMaxPool1d AdaptiveMaxPool2d AdaptiveMaxPool3d
+    Dropout Dropout1d Dropout2d Dropout3d AlphaDropout FeatureAlphaDropout
+    Upsample UpsamplingNearest2d UpsamplingBilinear2d
+    PixelShuffle PixelUnshuffle ChannelShuffle Fold Unfold
+    ZeroPad1d ZeroPad2d ZeroPad3d ConstantPad1d ConstantPad2d ConstantPad3d
+    ReflectionPad1d ReflectionPad2d ReflectionPad3d
+    ReplicationPad1d ReplicationPad2d ReplicationPad3d
+    CircularPad1d CircularPad2d CircularPad3d
+    Sigmoid LogSigmoid Tanh Hardsigmoid Hardswish GELU SiLU Mish ELU CELU SELU GLU Softplus Softsign
+    Tanhshrink Softmax Softmax2d LogSoftmax Softmin
+    LayerNorm GroupNorm RMSNorm InstanceNorm1d InstanceNorm2d InstanceNorm3d LocalResponseNorm
+"""
+LAYERS = (*(getattr(nn, name) for name in _NAMES.split()), PreActivationBlock)
+
+_TORCH, _SAFETENSORS, _NUMPY = (".pt", ".pth"), (".safetensors",), (".npz",)
+_FEW = 3  # names in a sentence
+_WORD = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
+
+File = str | os.PathLike[str]
+
+
+def read_network(file: File, network: Callable[[], nn.Module] | None = None) -> nn.Module:
+    """Read a network, without running anything that the file contains.
+
+    Args:
+        file: `.pt` or `.pth` from `torch.save`, or `.safetensors`. It holds a state dict, itself or
+            under the key "state_dict" or "model"; or, from `torch.save` alone, a whole network of
+            torch.nn's own layers and of implreg's.
+        network: builds the network that a state dict belongs to; called without arguments. Its
+            parameters and buffers are replaced by those of the file, in the dtype of the file.
+
+    Returns:
+        The network on the CPU, in eval mode. NaN and infinite parameters are left to `trace`.
+
+    Raises:
+        InputError: a file that cannot be read, is damaged or asks for anything but tensors and such
+            layers; a state dict without `network`, or a whole network with it; a `network` that
+            fails, returns no module or does not fit the names and shapes in the file.
+    """
+    path = Path(file)
+    if _suffix(path, _TORCH + _SAFETENSORS) in _SAFETENSORS:
+        held: object = _load_safetensors(path)
+    else:
+        held = _load_torch(path)
+    if isinstance(held, Mapping):
+        nested = (held.get(key) for key in ("state_dict", "model"))
+        held = next((x for x in nested if isinstance(x, Mapping | nn.Module)), held)
+    if isinstance(held, nn.Module):
+        try:
+            held.eval()
+        except Exception as error:  # its attributes are what the file says
+            raise _damaged(path, "torch.save") from error
+        if network is not None:
+            raise InputError(
+                f"network must be left out where the file holds a whole network, as {path} does; "
+                f"leave it out or save the network's state_dict() instead."
+            )
+        return held
+    tensors = isinstance(held, Mapping) and all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in held.items()
+    )
+    if not isinstance(held, Mapping) or not held or not tensors:
+        raise InputError(
+            f"file must hold a network or its state dict, got {path}, which holds "
+            f"{_kind(held)}; save net.state_dict()."
+        )
+    if network is None:
+        raise InputError(
+            f"network must say how to build the network, as {path} holds its parameters alone; "
+            f"pass a callable that returns it (on the command line: --network module:callable)."
+        )
+    return _filled(network, held, path)
+
+
+def read_paths(file: File) -> tuple[Tensor, Tensor] | Tensor:
+    """Read straight paths or a polyline, without running anything that the file contains.
+
+    Args:
+        file: `.npz` from `numpy.savez`, `.safetensors`, or `.pt` or `.pth` from `torch.save` of a
+            dict. It holds the starts and ends of P straight paths as `x0` and `x1`, both of shape
+            (P, ...), or the V vertices of a polyline as `points`, (V, ...); further names are left
+            alone.
+
+    Returns:
+        `(x0, x1)` or `points`, float64 on the CPU. NaN and infinite entries are left to `trace`.
+
+    Raises:
+        InputError: a file that cannot be read, is damaged or asks for anything but numbers; names
+            or shapes other than these.
+    """
+    path = Path(file)
+    suffix = _suffix(path, _NUMPY + _SAFETENSORS + _TORCH)
+    wanted = ("x0", "x1", "points")
+    held: object
+    if suffix in _NUMPY:
+        held = _load_numpy(path, wanted)
+    else:
+        held = _load_safetensors(path) if suffix in _SAFETENSORS else _load_torch(path)
+    found = [name for name in wanted if isinstance(held, Mapping) and name in held]
+    if not isinstance(held, Mapping) or found not in (["x0", "x1"], ["points"]):
+        raise InputError(
+            f"file must hold either x0 and x1 (starts and ends of straight paths) or points (a "
+            f"polyline), got {path}, which holds {_kind(held)}; save it under these names."
+        )
+    tensors = [_real(held[name], name, path) for name in found]
+    shapes = " and ".join(f"{n} {tuple(x.shape)}" for n, x in zip(found, tensors, strict=True))
+    x = tensors[0]
+    if found == ["points"]:
+        if x.ndim < 2 or len(x) < 2:
+            raise InputError(
+                f"points must have the shape (V, ...) with V, the number of vertices, at least 2, "
+                f"got {shapes} in {path}; save one row per vertex."
+            )
+        return x
+    if x.ndim < 2 or len(x) < 1 or x.shape != tensors[1].shape:
+        raise InputError(
+            f"x0 and x1 must have one shape (P, ...) with P, the number of paths, at least 1, got "
+            f"{shapes} in {path}; save one row per path."
+        )
+    return x, tensors[1]
+
+
+def import_network(name: str) -> Callable[[], nn.Module]:
+    """Import the callable that `name` stands for: this runs the user's own code, as asked.
+
+    Args:
+        name: "package.module:callable", importable as Python's `import` would, so that a module in
+            the current folder is found under ``python -m implreg``.
+
+    Raises:
+        InputError: another form, no such module, a module that fails when imported, or a name that
+            the module does not have or that is not callable.
+    """
+    if not isinstance(name, str) or not re.fullmatch(f"{_WORD}:{_WORD}", name):
+        raise InputError(
+            f"network must have the form package.module:callable, got {name!r}; write for example "
+            f"models:build for the function build of models.py in this folder."
+        )
+    module_name, _, attribute = name.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # whatever the user's code raises
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing and f"{module_name}.".startswith(f"{missing}."):
+            raise InputError(
+                f"network must name a module that can be imported, got {name!r}, but there is no "
+                f"module {missing}; start from the folder that holds it, or install it."
+            ) from error
+        raise InputError(
+            f"network must name a module that can be imported, got {name!r}, which raised "
+            f"{_said(error)}; mend it."
+        ) from error
+    try:
+        found: Any = attrgetter(attribute)(module)
+    except AttributeError as error:
+        raise InputError(
+            f"network must name something that its module has, got {name!r}, but {module_name} has "
+            f"no {attribute}; check the name."
+        ) from error
+    if not callable(found) or isinstance(found, nn.Module):
+        raise InputError(
+            f"network must name a function or class that makes the network, got {name!r} of the "
+            f"type {type(found).__name__}; write a function that returns it."
+        )
+    return found  # type: ignore[no-any-return]  # what it returns is checked where it is called
+
+
+def prepare_folder(folder: Path) -> Path:
+    """Make `folder` if it is missing and return it; raise `OSError` if it cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        reason = os.strerror(errno.ENOTDIR)
+        raise NotADirectoryError(errno.ENOTDIR, reason, str(folder)) from error
+    with tempfile.TemporaryFile(dir=folder):
+        return folder
+
+
+def explain_os_error(error: OSError, place: Path) -> str:
+    """Return one sentence for a file or folder, by default `place`, that cannot be written."""
+    where = error.filename or place
+    if error.errno == errno.ENOSPC:
+        return f"the disk is full, {where} could not be written; free some space and try again."
+    return f"{where} could not be written ({error.strerror}); choose another folder."
+
+
+def _suffix(path: Path, suffixes: Sequence[str]) -> str:
+    suffix = path.suffix.lower()
+    if suffix not in suffixes:
+        raise InputError(
+            f"file must end in {', '.join(suffixes[:-1])} or {suffixes[-1]}, got {path}; save it "
+            f"in one of these formats."
+        )
+    return suffix
+
+
+def _content(path: Path) -> bytes:
+    """What the file holds; read at once, so that later errors are errors of its content."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"file must be a file that can be read, got {path} ({error.strerror}); check its path."
+        ) from error
+    if not content:
+        raise InputError(f"file must not be empty, got {path} of 0 bytes; save it again.")
+    return content
+
+
+def _damaged(path: Path, writer: str) -> InputError:
+    return InputError(
+        f"file must be as {writer} writes it, got {path}, which is damaged, cut short or of "
+        f"another kind; save it again."
+    )
+
+
+def _load_torch(path: Path) -> object:
+    content = _content(path)
+    # Those that a caller allows himself stay allowed afterwards.
+    layers = [x for x in LAYERS if x not in torch.serialization.get_safe_globals()]
+    try:
+        with warnings.catch_warnings(), torch.serialization.safe_globals(layers):
+            warnings.simplefilter("ignore")  # about formats; what cannot be read raises
+            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # there is no end to what a file of unknown origin can raise
+        asked = re.search(r"GLOBAL (\S+)", str(error))
+        if asked is None:
+            raise _damaged(path, "torch.save") from error
+        raise InputError(
+            f"file must hold tensors and layers of torch.nn alone, got {path}, which asks for "
+            f"{_shown(asked[1])} (nothing was run); save net.state_dict() instead and name the "
+            f"network."
+        ) from error
+
+
+def _load_safetensors(path: Path) -> dict[str, Tensor]:
+    content = _content(path)
+    try:
+        return safetensors.torch.load(content)
+    except Exception as error:  # as above
+        raise _damaged(path, "safetensors") from error
+
+
+def _load_numpy(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Return the arrays called `names`; the others are not read and stand as empty arrays."""
+    content = _content(path)
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            return {n: archive[n] if n in names else np.empty(0) for n in archive.files}
+    except Exception as error:  # as above
+        raise _damaged(path, "numpy.savez, without Python objects,") from error
+
+
+def _real(value: object, name: str, path: Path) -> Tensor:
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        return torch.from_numpy(np.asarray(value, np.float64, order="C"))
+    plain = isinstance(value, Tensor) and value.layout is torch.strided and not value.is_quantized
+    if isinstance(value, Tensor) and plain and not value.is_complex():
+        return value.detach().double()
+    kind = getattr(value, "dtype", type(value).__name__)
+    raise InputError(
+        f"{name} must be an array of real numbers, got {kind} in {path}; save it as float64."
+    )
+
+
+def _kind(held: object) -> str:
+    if not isinstance(held, Mapping):
+        return f"one object of the type {type(held).__name__}"
+    return f"the names {_first(list(held))}" if held else "nothing"
+
+
+def _first(names: Sequence[object]) -> str:
+    more = len(names) - _FEW
+    return ", ".join(map(_shown, names[:_FEW])) + (f" and {more:,} more" if more > 0 else "")
+
+
+def _shown(name: object) -> str:
+    """A name that a file gives, without line breaks and control characters, and not too long."""
+    return repr(str(name))[1:-1][:80]
+
+
+def _said(error: Exception) -> str:
+    """An exception on one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".: ")
+
+
+def _filled(network: Callable[[], nn.Module], state: Mapping[str, Tensor], path: Path) -> nn.Module:
+    """The network that `network` builds, with the parameters and buffers in `state`."""
+    if not callable(network) or isinstance(network, nn.Module):
+        raise InputError(
+            f"network must be a function that returns the network, got an object of the type "
+            f"{type(network).__name__}; pass for example lambda: net."
+        )
+    try:
+        net: object = network()
+    except Exception as error:  # whatever the user's code raises
+        raise InputError(
+            f"network must build the network when called without arguments, but raised "
+            f"{_said(error)}; mend it or name another."
+        ) from error
+    if not isinstance(net, nn.Module):
+        raise InputError(
+            f"network must return a torch.nn.Module, but returned an object of the type "
+            f"{type(net).__name__}; let it return the network."
+        )
+    own = {name: tuple(value.shape) for name, value in net.state_dict().items()}
+    missing = [name for name in own if name not in state]
+    unknown = [name for name in state if name not in own]
+    differ = [
+        f"{name} {tuple(state[name].shape)} instead of {shape}"
+        for name, shape in own.items()
+        if name in state and tuple(state[name].shape) != shape
+    ]
+    faults = [
+        f"{len(names)} {fault} ({_first(names)})"
+        for names, fault in (
+            (missing, "missing"),
+            (unknown, "unknown"),
+            (differ, "of another shape"),
+        )
+        if names
+    ]
+    advice = "name the network whose parameters were saved"
+    if faults:
+        raise InputError(
+            f"file must hold the {len(own)} parameters and buffers of the network, got {path} with "
+            f"{', '.join(faults)}; {advice}."
+        )
+    try:
+        net.load_state_dict(state, assign=True)  # with copies the network's dtype would round them
+    except RuntimeError as error:  # such as integers for weights
+        raise InputError(
+            f"file must hold the parameters of the network, got {path}, which torch cannot use "
+            f"({_said(error)}); {advice}."
+        ) from error
+    return net.eval()

@@ -1,0 +1,141 @@
+"""Paths to trace: straight lines between two samples, polylines, closed loops."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from implreg.checks import InputError, check_finite
+from implreg.datasets import Pairs
+
+
+@dataclass(frozen=True)
+class Polyline:
+    """P paths that go straight from vertex to vertex; see `polyline`.
+
+    Attributes:
+        vertices: (P, V, *input).
+        closed: whether the last vertex is the first one again.
+    """
+
+    vertices: Tensor
+    closed: bool
+
+
+Paths = Pairs | Polyline | tuple[Tensor, Tensor]
+
+
+def polyline(points: Tensor | Sequence[Tensor], *, closed: bool = False) -> Polyline:
+    """A path that goes straight from point to point, or several such paths.
+
+    Position t on it counts the points: t = 2 is the third of them, t = 2.5 half way to the fourth.
+
+    Args:
+        points: (V, *input), two or more inputs of the network; or a list of such tensors, all of
+            one shape, for several paths.
+        closed: go back to the first point at the end.
+
+    Raises:
+        InputError: `points` does not hold tensors of one shape with at least two points.
+
+    >>> polyline(torch.eye(3), closed=True).vertices.shape
+    torch.Size([1, 4, 3])
+    """
+    given = [points] if isinstance(points, Tensor) else list(points)
+    if not given or not all(isinstance(p, Tensor) and p.ndim > 1 and len(p) > 1 for p in given):
+        raise InputError(
+            f"points must be a tensor (V, ...) of at least two points, or a list of such tensors, "
+            f"got {_described(points)}; stack the inputs that the path goes through."
+        )
+    if len({p.shape for p in given}) > 1:
+        raise InputError(
+            f"points must be tensors of one shape, got {sorted({tuple(p.shape) for p in given})}; "
+            f"trace paths with other numbers of points by themselves."
+        )
+    vertices = torch.stack(given)
+    if closed:
+        vertices = torch.cat([vertices, vertices[:, :1]], dim=1)
+    return Polyline(vertices, closed)
+
+
+def _described(given: object) -> str:
+    if isinstance(given, Tensor):
+        return f"a tensor of shape {tuple(given.shape)}"
+    if isinstance(given, list | tuple):
+        return f"{type(given).__name__} of {', '.join(map(_described, given)) or 'nothing'}"
+    return type(given).__name__
+
+
+def segments(paths: Paths, dtype: torch.dtype) -> tuple[Tensor, Tensor, int]:
+    """Starts and ends of all straight segments, and their number per path.
+
+    Returns:
+        Starts and ends (P * N, *input) of type `dtype`, by path and then along it; N.
+
+    Raises:
+        InputError: the paths are not tensors of real numbers of one shape, hold NaN or infinity, or
+            have a segment of no length.
+    """
+    if isinstance(paths, Polyline):
+        vertices = _numbers("paths", paths.vertices, dtype)
+        x0, x1 = vertices[:, :-1].flatten(0, 1), vertices[:, 1:].flatten(0, 1)
+        number = vertices.shape[1] - 1
+    else:
+        pair = (paths.x0, paths.x1) if isinstance(paths, Pairs) else paths
+        if not (isinstance(pair, tuple | list) and len(pair) == 2) or not all(
+            isinstance(x, Tensor) for x in pair
+        ):
+            raise InputError(
+                f"paths must be implreg.pairs(...), implreg.polyline(...) or two tensors (x0, x1), "
+                f"got {_described(paths)}; pass such paths."
+            )
+        x0, x1 = pair
+        if x0.shape != x1.shape or x0.ndim < 2 or len(x0) == 0:
+            raise InputError(
+                f"paths must be two tensors of one shape (P, ...) with P at least 1, got "
+                f"{tuple(x0.shape)} and {tuple(x1.shape)}; reshape them (one pair: x[None])."
+            )
+        if x0.device != x1.device:
+            raise InputError(
+                f"paths must be on one device, got x0 on {x0.device} and x1 on {x1.device}; move "
+                f"one of them."
+            )
+        x0, x1 = _numbers("paths: x0", x0, dtype), _numbers("paths: x1", x1, dtype)
+        number = 1
+    same = (x0 == x1).flatten(1).all(dim=1).nonzero().flatten().tolist()
+    if same:
+        raise InputError(
+            f"paths must join two different samples, but the ends are equal in {len(same)} of "
+            f"{len(x0)} {'pairs' if number == 1 else 'segments'} (first: {same[0]}); leave those "
+            f"out."
+        )
+    return x0, x1, number
+
+
+def _numbers(name: str, x: Tensor, dtype: torch.dtype) -> Tensor:
+    if not x.is_floating_point():
+        kind = str(x.dtype).removeprefix("torch.")
+        raise InputError(
+            f"{name} must hold real numbers of a floating type, got {kind}; convert them, for "
+            f"example with x.double()."
+        )
+    if x.device.type == "meta":
+        raise InputError(f"{name} must hold values, got a tensor on the device meta; load it.")
+    return check_finite(name, x.detach()).to(dtype)
+
+
+def flat_ends(paths: Paths, inputs: int) -> tuple[Tensor, Tensor]:
+    """Starts and ends of straight paths as checked (P, inputs) float64 tensors on the CPU.
+
+    Raises:
+        InputError: polylines, or samples that do not have `inputs` entries.
+    """
+    x0, x1, number = segments(paths, torch.float64)
+    if number > 1 or x0[0].numel() != inputs:
+        what = f"polylines of {number} segments" if number > 1 else f"shape {tuple(x0.shape)}"
+        raise InputError(
+            f"paths must be straight and of shape (P, {inputs}), as the network has {inputs} "
+            f"inputs, got {what}; pass two tensors (x0, x1) of that shape."
+        )
+    return x0.flatten(1).cpu(), x1.flatten(1).cpu()

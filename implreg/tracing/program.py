@@ -1,0 +1,233 @@
+"""What a network does, as a short list of operations on one sample.
+
+Three kinds of operation are enough for every continuous piecewise linear network:
+
+* `Affine`: a linear map plus a constant (layers, pooling by averages, reshaping, sums, ...);
+* `Hinges`: a function of one variable with kinks, applied to every entry (ReLU and its kin);
+* `Windows`: the largest of several entries (max pooling).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from math import prod
+
+import torch
+from torch import Tensor
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Affine:
+    """A linear map of its inputs plus a constant.
+
+    Attributes:
+        name: qualified name of the module that does it.
+        text: the operation in words, for printing.
+        inputs: indices of the values that it takes; value 0 is the sample.
+        shape: of its result, for one sample.
+        linear: the map without the constant, (R, *input) each -> (R, *shape), for any R.
+        bias: the constant, of a shape that broadcasts to `shape`, or None.
+        columns: the rows of the map for unit impulses: flat indices of input entries (k,) ->
+            (k, *shape). None where applying `linear` is as good.
+    """
+
+    name: str
+    text: str
+    inputs: tuple[int, ...]
+    shape: Shape
+    linear: Callable[..., Tensor] = field(repr=False)
+    bias: Tensor | None = field(default=None, repr=False)
+    columns: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Hinges:
+    r"""A continuous piecewise linear function of one variable, applied to every entry.
+
+    .. math:: a(z) = \beta + \alpha z + \sum_h \Delta_h \max(z - c_h, 0)
+
+    Attributes:
+        name: qualified name of the module that does it.
+        text: the operation in words, for printing.
+        inputs: index of the value that it takes.
+        shape: of its input and result, for one sample.
+        offset: beta.
+        slope: alpha, a number or a tensor that broadcasts to `shape`.
+        kinks: pairs (c, Delta), from the smallest c up; Delta is a number or such a tensor.
+    """
+
+    name: str
+    text: str
+    inputs: tuple[int]
+    shape: Shape
+    offset: float
+    slope: float | Tensor
+    kinks: tuple[tuple[float, float | Tensor], ...]
+
+    def factor(self, on: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+        """Slope of the function, given for every kink whether the entry is above it."""
+        (_, change), *others = self.kinks
+        total = on[0].to(dtype)
+        if not (isinstance(change, float) and change == 1.0):
+            total = total * change
+        for above, (_, change) in zip(on[1:], others, strict=True):
+            total = total + above.to(dtype) * change
+        if not (isinstance(self.slope, float) and self.slope == 0.0):
+            total = total + self.slope
+        return total
+
+    def value(self, z: Tensor, on: Sequence[Tensor]) -> Tensor:
+        """The function at z, on the sides of the kinks that `on` says."""
+        total = z * self.slope + self.offset
+        for above, (at, change) in zip(on, self.kinks, strict=True):
+            total = total + above.to(z.dtype) * change * (z - at)
+        return total
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The largest of several entries, for every window.
+
+    Attributes:
+        name: qualified name of the module that does it.
+        text: the operation in words, for printing.
+        inputs: index of the value that it takes.
+        shape: of its result, for one sample.
+        index: flat indices of the entries of each window, int64, (windows, w); smaller windows
+            repeat an entry of theirs.
+    """
+
+    name: str
+    text: str
+    inputs: tuple[int]
+    shape: Shape
+    index: Tensor = field(repr=False)
+
+
+Operation = Affine | Hinges | Windows
+
+
+@dataclass(frozen=True)
+class Program:
+    """The operations of a network in the order in which they run.
+
+    Operation i makes value i + 1 from earlier values; value 0 is the sample.
+
+    Attributes:
+        operations: the operations.
+        input_shape: shape of one sample.
+        output: index of the value that the network returns.
+        dtype: of all constants.
+        device: of all constants.
+
+    >>> import implreg as ir
+    >>> ir.read(ir.mlp(4, 8, 2, seed=0), torch.zeros(4))
+    Program of 3 operations, 8 hidden units
+       in             4
+        1  0          8  linear
+        2  1          8  relu
+        3  2          2  linear
+    """
+
+    operations: tuple[Operation, ...]
+    input_shape: Shape
+    output: int
+    dtype: torch.dtype
+    device: torch.device
+    last_use: tuple[int, ...] = field(
+        init=False
+    )  # for each value, the last operation that reads it
+
+    def __post_init__(self) -> None:
+        last = [-1] * (len(self.operations) + 1)
+        for i, operation in enumerate(self.operations):
+            for value in operation.inputs:
+                last[value] = i
+        last[self.output] = len(self.operations)
+        object.__setattr__(self, "last_use", tuple(last))
+
+    @property
+    def sites(self) -> tuple[int, ...]:
+        """The operations that can switch, in order."""
+        return tuple(i for i, o in enumerate(self.operations) if not isinstance(o, Affine))
+
+    @property
+    def units(self) -> int:
+        """Number of entries that can switch: hidden units and pooling windows."""
+        return sum(prod(self.operations[i].shape) for i in self.sites)
+
+    def shape(self, value: int) -> Shape:
+        """Shape of a value, for one sample."""
+        return self.operations[value - 1].shape if value else self.input_shape
+
+    def size(self, value: int) -> int:
+        """Number of entries of a value, for one sample."""
+        return prod(self.shape(value))
+
+    def live(self, position: int) -> tuple[int, ...]:
+        """Values that exist before operation `position` and are read by a later one."""
+        return tuple(v for v in range(position + 1) if self.last_use[v] > position)
+
+    def follower(self, position: int) -> int | None:
+        """The layer that alone reads the result of hinges at `position`, if it knows its columns."""
+        if not isinstance(self.operations[position], Hinges):
+            return None
+        readers = [i for i, o in enumerate(self.operations) if position + 1 in o.inputs]
+        if len(readers) != 1 or self.output == position + 1:
+            return None
+        reader = self.operations[readers[0]]
+        usable = isinstance(reader, Affine) and reader.columns is not None
+        return readers[0] if usable and reader.inputs == (position + 1,) else None
+
+    def values(self, x: Tensor) -> dict[int, Tensor]:
+        """What the operations that can switch take at the points x, and the output.
+
+        Args:
+            x: samples, (N, *input_shape).
+
+        Returns:
+            For every value that a switching operation reads, and the output, its entries.
+        """
+        wanted = {self.operations[i].inputs[0] for i in self.sites} | {self.output}
+        found = {0: x}
+        for i, operation in enumerate(self.operations):
+            taken = [found[v] for v in operation.inputs]
+            if isinstance(operation, Affine):
+                made = operation.linear(*taken)
+                made = made if operation.bias is None else made + operation.bias
+            elif isinstance(operation, Hinges):
+                made = operation.value(taken[0], [taken[0] > at for at, _ in operation.kinks])
+            else:
+                made = taken[0].flatten(1)[:, operation.index].amax(-1)
+            found[i + 1] = made.reshape(len(x), *operation.shape)
+            for value in {*operation.inputs} - wanted:
+                if self.last_use[value] == i:
+                    del found[value]
+        return {v: found[v] for v in wanted}
+
+    def __repr__(self) -> str:
+        """One line per operation: number, qualified name, shape of the result, what it does."""
+
+        def words(shape: Shape) -> str:
+            return "x".join(map(str, shape)) or "1"
+
+        names = [o.name for o in self.operations]
+        wide = max([4, *map(len, names)])
+        shapes = [words(o.shape) for o in self.operations]
+        long = max(map(len, [words(self.input_shape), *shapes]))
+        previous = 0
+        lines = [
+            f"Program of {len(self.operations)} operations, {self.units:,} hidden units",
+            f"   in  {'':{wide}}  {words(self.input_shape):>{long}}",
+        ]
+        for i, (operation, shape) in enumerate(zip(self.operations, shapes, strict=True)):
+            plain = operation.inputs == (previous,)
+            source = "" if plain else f"({', '.join(str(v or 'in') for v in operation.inputs)})"
+            lines.append(
+                f"{i + 1:5}  {operation.name:{wide}}  {shape:>{long}}  {operation.text}{source}"
+            )
+            previous = i + 1
+        if self.output != len(self.operations):
+            lines.append(f"  out  {self.output}")
+        return "\n".join(lines)

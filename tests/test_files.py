@@ -1,0 +1,421 @@
+"""Files of users: what is read, what is refused, and that nothing in them is run."""
+
+import os
+import pickle
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from implreg.checks import InputError
+from implreg.files import LAYERS, import_network, read_network, read_paths
+from implreg.networks import mlp, resnet, vgg
+
+
+class Payload:
+    """What a malicious file holds: unpickled as usual, it runs a command."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (f"touch {self.marker}",)
+
+
+class Stranger(nn.Module):
+    """A network of a class that this package does not know."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+
+
+def build() -> nn.Module:
+    return mlp(3, 5, 2, seed=0)
+
+
+def refused(read: Callable[[], object]) -> str:
+    """The one sentence with which `read` is refused."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(InputError) as caught:
+            read()
+    sentence = str(caught.value)
+    assert "\n" not in sentence and sentence.endswith(".") and "; " in sentence
+    return sentence
+
+
+def same(a: nn.Module, b: nn.Module) -> bool:
+    ours, theirs = a.state_dict(), b.state_dict()
+    return list(ours) == list(theirs) and all(torch.equal(ours[k], theirs[k]) for k in ours)
+
+
+# Networks
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".PTH"])
+def test_a_whole_network_of_torch_layers_is_read(tmp_path: Path, suffix: str) -> None:
+    net = nn.Sequential(
+        nn.Sequential(nn.ZeroPad2d(1), nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.LeakyReLU(0.1)),
+        nn.Upsample(scale_factor=2),
+        nn.MaxPool2d(2),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Dropout(),
+        nn.Identity(),
+        nn.Flatten(),
+        nn.Linear(16, 3),
+        nn.GELU(),
+    )
+    net(torch.randn(5, 1, 8, 8))  # running statistics
+    file = tmp_path / f"net{suffix}"
+    torch.save(net, file)
+    before = torch.serialization.get_safe_globals()
+    read = read_network(file)
+    assert same(net, read)
+    assert net.training and not any(m.training for m in read.modules())
+    x = torch.randn(2, 1, 8, 8)
+    assert torch.equal(net.eval()(x), read(x))
+    assert set(torch.serialization.get_safe_globals()) == set(before)
+
+
+def test_what_a_caller_allows_stays_allowed(tmp_path: Path) -> None:
+    torch.save(build(), tmp_path / "net.pt")
+    with torch.serialization.safe_globals([nn.Linear]):
+        read_network(tmp_path / "net.pt")
+        assert nn.Linear in torch.serialization.get_safe_globals()
+
+
+@pytest.mark.parametrize("make", [lambda: vgg(3, seed=0), lambda: resnet(10, seed=0), build])
+def test_networks_of_this_package_are_read_whole(
+    tmp_path: Path, make: Callable[[], nn.Module]
+) -> None:
+    torch.save(make(), tmp_path / "net.pt")
+    assert same(read_network(tmp_path / "net.pt"), make())
+
+
+def test_every_allowed_layer_runs_no_code_but_that_of_torch_and_ours() -> None:
+    for layer in LAYERS:
+        assert issubclass(layer, nn.Module)
+        assert layer.__module__.startswith(("torch.nn.modules.", "implreg.networks"))
+
+
+@pytest.mark.parametrize("wrap", [None, "state_dict", "model"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_state_dict_fills_the_network_in_its_own_dtype(
+    tmp_path: Path, wrap: str | None, dtype: torch.dtype
+) -> None:
+    saved = mlp(3, 5, 2, seed=7, dtype=dtype)
+    state: Any = saved.state_dict()
+    torch.save({wrap: state, "epoch": 3} if wrap else state, tmp_path / "net.pt")
+    read = read_network(tmp_path / "net.pt", build)
+    assert same(read, saved)
+    assert not read.training
+    assert all(p.dtype == dtype and p.requires_grad for p in read.parameters())
+
+
+def test_a_whole_network_in_a_checkpoint_is_read(tmp_path: Path) -> None:
+    torch.save({"model": build(), "epoch": 3}, tmp_path / "net.pt")
+    assert same(read_network(tmp_path / "net.pt"), build())
+
+
+def test_safetensors_fill_the_network(tmp_path: Path) -> None:
+    saved = resnet(10, seed=7)
+    safetensors.torch.save_file(saved.state_dict(), tmp_path / "net.safetensors")
+    assert same(read_network(tmp_path / "net.safetensors", lambda: resnet(10, seed=0)), saved)
+    assert "network must say how to build the network" in refused(
+        lambda: read_network(tmp_path / "net.safetensors")
+    )
+
+
+@pytest.mark.parametrize("save", ["zip", "legacy", "protocol 2", "protocol 4", "checkpoint"])
+@pytest.mark.parametrize("read", [read_network, read_paths])
+def test_a_payload_is_refused_and_never_run(
+    tmp_path: Path, save: str, read: Callable[[Path], object]
+) -> None:
+    file, marker = tmp_path / "net.pt", tmp_path / "marker"
+    payload = Payload(marker)
+    if save.startswith("protocol"):
+        file.write_bytes(pickle.dumps(payload, protocol=int(save[-1])))
+    elif save == "checkpoint":
+        torch.save({"state_dict": build().state_dict(), "epoch": payload}, file)
+    else:
+        torch.save(payload, file, _use_new_zipfile_serialization=save == "zip")
+    sentence = refused(lambda: read(file))
+    if save != "protocol 4":
+        assert "asks for posix.system (nothing was run)" in sentence
+    assert not marker.exists()
+    if not save.startswith("protocol"):  # as dangerous as it looks
+        torch.load(file, weights_only=False)
+        assert marker.exists()
+
+
+def test_a_payload_under_the_name_of_another_format_is_never_run(tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    for name in ("paths.npz", "paths.safetensors"):
+        (tmp_path / name).write_bytes(pickle.dumps(Payload(marker)))
+        assert "is damaged, cut short or of another kind" in refused(
+            lambda name=name: read_paths(tmp_path / name)
+        )
+    np.savez(tmp_path / "objects.npz", x0=np.array([Payload(marker)], object), x1=np.zeros(1))
+    sentence = refused(lambda: read_paths(tmp_path / "objects.npz"))
+    assert "as numpy.savez, without Python objects, writes it" in sentence
+    assert not marker.exists()
+
+
+def test_a_network_of_another_class_is_named(tmp_path: Path) -> None:
+    torch.save(Stranger(), tmp_path / "net.pt")
+    sentence = refused(lambda: read_network(tmp_path / "net.pt"))
+    assert f"{Stranger.__module__}.Stranger" in sentence
+    assert "save net.state_dict() instead and name the network" in sentence
+
+
+def test_a_network_with_hooks_is_refused(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Linear(2, 2))
+    net[0].register_forward_hook(print)
+    torch.save(net, tmp_path / "net.pt")
+    assert "asks for print" in refused(lambda: read_network(tmp_path / "net.pt"))
+
+
+def cut(file: Path) -> None:
+    torch.save(build(), file)
+    file.write_bytes(file.read_bytes()[:-200])
+
+
+def flipped(file: Path) -> None:
+    safetensors.torch.save_file(build().state_dict(), file.with_suffix(".safetensors"))
+    file.write_bytes(file.with_suffix(".safetensors").read_bytes())
+
+
+def script(file: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.script(nn.Linear(2, 2)), file)
+
+
+def hollow(file: Path) -> None:
+    net = nn.Sequential(nn.Linear(2, 2))
+    net._modules["1"] = 3  # type: ignore[assignment]
+    torch.save(net, file)
+
+
+@pytest.mark.parametrize(
+    ("write", "told"),
+    [
+        (lambda file: None, "file must be a file that can be read, got .* (No such file"),
+        (lambda file: file.mkdir(), "file must be a file that can be read, got .* (Is a directory"),
+        (lambda file: file.touch(), "file must not be empty, got .* of 0 bytes"),
+        (lambda file: file.write_text("weights: 1\n"), "damaged, cut short or of another kind"),
+        (cut, "damaged, cut short or of another kind"),
+        (flipped, "damaged, cut short or of another kind"),
+        (script, "damaged, cut short or of another kind"),
+        (hollow, "damaged, cut short or of another kind"),
+        (lambda file: torch.save(3, file), "which holds one object of the type int"),
+        (lambda file: torch.save({}, file), "which holds nothing"),
+        (
+            lambda file: torch.save({c: 1 for c in "abcd\n"}, file),
+            "which holds the names a, b, c and 2 more",
+        ),
+    ],
+)
+def test_files_that_hold_no_network_are_one_sentence(
+    tmp_path: Path, write: Callable[[Path], object], told: str
+) -> None:
+    write(tmp_path / "net.pt")
+    sentence = refused(lambda: read_network(tmp_path / "net.pt", build))
+    assert all(part in sentence for part in told.split(".*"))
+    assert str(tmp_path / "net.pt") in sentence
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00" * 20, b"\xff" * 8 + b"{}", b"hello"])
+def test_damaged_safetensors_are_one_sentence(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "net.safetensors").write_bytes(content)
+    refused(lambda: read_network(tmp_path / "net.safetensors", build))
+
+
+def test_other_formats_are_refused_by_their_name() -> None:
+    assert "must end in .pt, .pth or .safetensors, got net.h5" in refused(
+        lambda: read_network("net.h5")
+    )
+    assert "must end in .npz, .safetensors, .pt or .pth, got paths.csv" in refused(
+        lambda: read_paths("paths.csv")
+    )
+
+
+class Broken(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        raise ValueError("width must\nbe given")
+
+
+@pytest.mark.parametrize(
+    ("network", "told"),
+    [
+        (None, "network must say how to build the network"),
+        (3, "got an object of the type int"),
+        (build(), "got an object of the type Sequential; pass for example lambda: net"),
+        (Broken, "but raised ValueError: width must be given; mend it"),
+        (lambda: 3, "returned an object of the type int"),
+        (lambda: mlp(3, 6, 2, seed=0), "3 of another shape (0.weight (5, 3) instead of (6, 3), "),
+        (lambda: mlp(3, 5, 5, 2, seed=0), "2 missing (4.weight, 4.bias), 2 of another shape"),
+        (lambda: nn.Linear(3, 5), "2 missing (weight, bias), 4 unknown (0.weight, 0.bias, 2.weig"),
+    ],
+)
+def test_a_state_dict_without_its_network_is_one_sentence(
+    tmp_path: Path, network: Any, told: str
+) -> None:
+    torch.save(build().state_dict(), tmp_path / "net.pt")
+    assert told in refused(lambda: read_network(tmp_path / "net.pt", network))
+
+
+def test_weights_that_are_no_real_numbers_are_refused(tmp_path: Path) -> None:
+    state = {name: value.to(torch.int32) for name, value in build().state_dict().items()}
+    torch.save(state, tmp_path / "net.pt")
+    assert "which torch cannot use" in refused(lambda: read_network(tmp_path / "net.pt", build))
+
+
+def test_a_whole_network_needs_no_other(tmp_path: Path) -> None:
+    torch.save(build(), tmp_path / "net.pt")
+    assert "network must be left out" in refused(lambda: read_network(tmp_path / "net.pt", build))
+
+
+# Paths
+
+
+def save(file: Path, arrays: dict[str, Tensor]) -> None:
+    if file.suffix == ".npz":
+        np.savez(file, **{name: value.numpy() for name, value in arrays.items()})
+    elif file.suffix == ".safetensors":
+        safetensors.torch.save_file(arrays, file)
+    else:
+        torch.save(arrays, file)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".pt", ".pth"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.uint8])
+def test_paths_are_read(tmp_path: Path, suffix: str, dtype: torch.dtype) -> None:
+    x0, x1 = torch.arange(12).reshape(2, 1, 3, 2).to(dtype), torch.ones(2, 1, 3, 2, dtype=dtype)
+    file = tmp_path / f"paths{suffix}"
+    save(file, {"x0": x0, "x1": x1, "labels": torch.tensor([1, 2])})
+    read = read_paths(file)
+    assert isinstance(read, tuple)
+    assert torch.equal(read[0], x0.double()) and torch.equal(read[1], x1.double())
+    save(file, {"points": x0})
+    points = read_paths(file)
+    assert isinstance(points, Tensor)
+    assert torch.equal(points, x0.double()) and points.dtype == torch.float64
+
+
+def test_arrays_of_any_layout_are_read(tmp_path: Path) -> None:
+    x = np.arange(6).reshape(2, 3)
+    np.savez(tmp_path / "a.npz", x0=x.astype(">f4"), x1=np.asfortranarray(x, np.float16))
+    read = read_paths(tmp_path / "a.npz")
+    assert all(torch.equal(part, torch.from_numpy(x).double()) for part in read)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".pt"])
+@pytest.mark.parametrize(
+    ("arrays", "told"),
+    [
+        ({"x0": (2, 3)}, "file must hold either x0 and x1 .* which holds the names x0;"),
+        ({"x0": (2, 3), "x1": (2, 3), "points": (2, 3)}, "must hold either"),
+        ({"a": (2, 3)}, "which holds the names a;"),
+        ({"x0": (2, 3), "x1": (3, 3)}, "got x0 (2, 3) and x1 (3, 3) in"),
+        ({"x0": (3,), "x1": (3,)}, "x0 and x1 must have one shape (P, ...)"),
+        ({"x0": (0, 3), "x1": (0, 3)}, "at least 1, got x0 (0, 3)"),
+        ({"points": (3,)}, "points must have the shape (V, ...)"),
+        ({"points": (1, 3)}, "at least 2, got points (1, 3)"),
+    ],
+)
+def test_other_names_and_shapes_are_one_sentence(
+    tmp_path: Path, suffix: str, arrays: dict[str, tuple[int, ...]], told: str
+) -> None:
+    file = tmp_path / f"paths{suffix}"
+    save(file, {name: torch.ones(shape) for name, shape in arrays.items()})
+    sentence = refused(lambda: read_paths(file))
+    assert all(part in sentence for part in told.split(".*"))
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (torch.ones(2, 3, dtype=torch.complex64), "got torch.complex64"),
+        (torch.ones(2, 3).to_sparse(), "points must be an array of real numbers"),
+        ([[1, 2], [3, 4]], "got list"),
+    ],
+)
+def test_other_tensors_are_one_sentence(tmp_path: Path, value: object, told: str) -> None:
+    torch.save({"points": value}, tmp_path / "paths.pt")
+    assert told in refused(lambda: read_paths(tmp_path / "paths.pt"))
+
+
+def test_other_arrays_are_one_sentence(tmp_path: Path) -> None:
+    np.savez(tmp_path / "paths.npz", points=np.array([["a"], ["b"]]))
+    assert "points must be an array of real numbers, got <U1" in refused(
+        lambda: read_paths(tmp_path / "paths.npz")
+    )
+    torch.save([1, 2], tmp_path / "paths.pt")
+    assert "one object of the type list" in refused(lambda: read_paths(tmp_path / "paths.pt"))
+
+
+def test_damaged_paths_are_one_sentence(tmp_path: Path) -> None:
+    file = tmp_path / "paths.npz"
+    assert "No such file" in refused(lambda: read_paths(file))
+    file.touch()
+    assert "must not be empty" in refused(lambda: read_paths(file))
+    np.savez_compressed(file, points=np.random.default_rng(0).normal(size=(50, 50)))
+    whole = file.read_bytes()
+    single = tmp_path / "single.npy"
+    np.save(single, np.ones((2, 2)))
+    broken = bytearray(whole)
+    broken[len(whole) // 2] ^= 255
+    for content in (whole[:-300], b"x0 = 1\n", bytes(broken), single.read_bytes()):
+        file.write_bytes(content)
+        assert "is damaged, cut short or of another kind" in refused(lambda: read_paths(file))
+
+
+# Names of callables
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "models_of_a_user").mkdir()
+    (tmp_path / "models_of_a_user" / "__init__.py").write_text("")
+    (tmp_path / "models_of_a_user" / "small.py").write_text(
+        "import implreg\nsize = 3\ndef build(): return implreg.mlp(3, 5, 2, seed=0)\n"
+        "net = build()\nclass Makers: build = staticmethod(build)\n"
+    )
+    (tmp_path / "models_of_a_user" / "broken.py").write_text("import no_such_library\n")
+    (tmp_path / "models_of_a_user" / "wrong.py").write_text("def build(:\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("attribute", ["build", "Makers.build"])
+def test_callables_are_imported(folder: Path, attribute: str) -> None:
+    assert same(import_network(f"models_of_a_user.small:{attribute}")(), build())
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("models_of_a_user.small", "must have the form package.module:callable, got 'models"),
+        ("models_of_a_user/small.py:build", "must have the form package.module:callable"),
+        (":build", "must have the form"),
+        ("small:", "must have the form"),
+        ("no_such_package.small:build", "but there is no module no_such_package; start from"),
+        ("models_of_a_user.large:build", "but there is no module models_of_a_user.large; start"),
+        ("models_of_a_user.broken:build", "raised ModuleNotFoundError: No module named 'no_such"),
+        ("models_of_a_user.wrong:build", "raised SyntaxError: "),
+        ("models_of_a_user.small:bulid", "models_of_a_user.small has no bulid; check the name"),
+        ("models_of_a_user.small:size", "of the type int; write a function"),
+        ("models_of_a_user.small:net", "of the type Sequential; write a"),
+    ],
+)
+def test_bad_names_are_one_sentence(folder: Path, name: str, told: str) -> None:
+    assert told in refused(lambda: import_network(name))
