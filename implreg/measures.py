@@ -4,17 +4,20 @@ Notation, for one output on one path with :math:`M` switches: slopes :math:`s_0,
 gradient gaps :math:`g_i = s_i - s_{i-1}`. Unless they say otherwise, measures return one number per
 path and output, a float64 tensor of shape (P, C), in the units of the trace: use
 `trace.per_unit_length()` for slopes per unit length and `normalize` for the normalised variants.
+
+Measures of gaps alone hold for polylines too; those that compare a path with its chord or look at
+its middle need straight paths and refuse polylines.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from implreg.checks import InputError, check_count
 from implreg.datasets import Pairs
-from implreg.tracing import Trace
+from implreg.tracing import Part, Trace
 
 
 def pool(measured: Tensor) -> float:
@@ -99,6 +102,7 @@ def mid_path_deflection(trace: Trace) -> Tensor:
     >>> bool(torch.isclose(mid_path_deflection(trace)[0, 0], expected))
     True
     """
+    _straight(trace)
     return _split_deflection(trace, trace.switches // 2)
 
 
@@ -135,6 +139,7 @@ def bridge_curve(trace: Trace, points: int = 21) -> Tensor:
         InputError: fewer than two points.
     """
     check_count("points", points, at_least=2)
+    _straight(trace)
     bends = (trace.switches > 0)[:, None]
     curve = []
     for share in torch.linspace(0, 1, points, dtype=torch.float64):
@@ -160,6 +165,7 @@ def variance_ratio(trace: Trace, lags: Sequence[int]) -> Tensor:
     >>> variance_ratio(trace, [1]).tolist()
     [1.0]
     """
+    _straight(trace)
     square = trace.gaps.square().mean()
     ratios = [
         _lagged(trace.slopes, trace.piece_path, lag, lambda a, b: (b - a).square()) / (lag * square)
@@ -212,6 +218,7 @@ def fluctuation(trace: Trace) -> Tensor:
     >>> bool(fluctuation(trace) < 1e-12)  # a bias-free network is linear along a ray
     True
     """
+    _straight(trace)
     start = trace.values[trace.first_pieces]
     t, path = trace.piece_start[:, None], trace.piece_path
     chord = start[path] + t * (trace.ends - start)[path]
@@ -268,6 +275,7 @@ def normalize(trace: Trace, initial: Trace) -> Trace:
 
     Source: the released program of Kubo et al. (2019).
     """
+    _straight(trace)
     if trace.ends.shape != initial.ends.shape or not torch.allclose(trace.lengths, initial.lengths):
         raise InputError(
             f"initial must be a trace of the same paths as trace, got {len(initial)} paths for "
@@ -298,6 +306,71 @@ def normalize(trace: Trace, initial: Trace) -> Trace:
     )
 
 
+@dataclass(frozen=True)
+class Totals:
+    r"""Measures that add up along a path, per path and output; see `streamed`.
+
+    Attributes:
+        switches: M, (P,).
+        quadratic_variation: V, (P, C).
+        total_variation: :math:`\sum_i |g_i|`, (P, C).
+        ends: outputs at the end of each path, (P, C).
+    """
+
+    switches: Tensor
+    quadratic_variation: Tensor
+    total_variation: Tensor
+    ends: Tensor
+
+    @property
+    def gap_deviation(self) -> Tensor:
+        """Gradient gap deviation, (P, C); NaN without a switch."""
+        return (self.quadratic_variation / self.switches[:, None]).sqrt()
+
+    @property
+    def deflection(self) -> Tensor:
+        """Gradient deflection, (P, C)."""
+        return self.quadratic_variation.sqrt() / 2
+
+
+def streamed(parts: Iterable[Part]) -> Totals:
+    """Add up measures of paths while they are traced, so that their pieces are never held at once.
+
+    Args:
+        parts: from `implreg.stream`. Each segment of a polyline counts as a path.
+
+    Raises:
+        InputError: there are no parts.
+
+    >>> import implreg as ir
+    >>> net, ends = ir.mlp(3, 50, 1, seed=0), (torch.ones(1, 3), -torch.eye(3)[:1])
+    >>> totals = streamed(ir.stream(net, ends))
+    >>> bool(torch.allclose(totals.deflection, deflection(ir.trace(net, ends))))
+    True
+    """
+    sums: list[Tensor] = []  # of the paths so far: switches, squares, sizes
+    ends: list[Tensor] = []
+    paths = 0
+    for part in parts:
+        switch = part.site >= 0
+        values = part.gaps[switch]
+        first, last = int(part.path[0]), int(part.path[-1])
+        here = part.path[switch] - first
+        rows = torch.stack([torch.ones_like(values), values.square(), values.abs()])
+        added = rows.new_zeros(3, last + 1 - first, values.shape[1]).index_add_(1, here, rows)
+        if first < paths:  # the part goes on with the last path
+            sums[-1][:, -1] += added[:, 0]
+            added = added[:, 1:]
+        if added.shape[1]:
+            sums.append(added)
+        ends.append(part.ends)
+        paths = last + 1
+    if not sums:
+        raise InputError("parts must hold at least one part, got none; pass implreg.stream(...).")
+    count, squares, sizes = torch.cat(sums, dim=1)
+    return Totals(count[:, 0].long(), squares, sizes, torch.cat(ends))
+
+
 def summary(trace: Trace, pairs: Pairs | None = None) -> dict[str, float]:
     """All measures of a trace, each as one number: a row of a tidy table.
 
@@ -317,6 +390,14 @@ def summary(trace: Trace, pairs: Pairs | None = None) -> dict[str, float]:
     if pairs is not None:
         row["edge_margin"] = float(edge_margin(trace, pairs).mean())
     return row
+
+
+def _straight(trace: Trace) -> None:
+    if trace.segments > 1:
+        raise InputError(
+            f"trace must be of straight paths for this measure, got polylines of {trace.segments} "
+            f"segments; trace each segment as a path of its own."
+        )
 
 
 def _sum(trace: Trace, per_switch: Tensor) -> Tensor:

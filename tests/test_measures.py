@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from unittest import mock
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from implreg import measures
 from implreg.checks import InputError
 from implreg.datasets import Pairs
 from implreg.networks import Initialisation, mlp
-from implreg.tracing import Trace, trace
+from implreg.tracing import Trace, polyline, stream, trace
 
 seeds = st.integers(0, 2**31)
 
@@ -80,9 +81,11 @@ def random_walk(paths: int, steps: int, correlation: float = 0.0) -> Trace:
     return Trace(
         t=t,
         path=torch.arange(paths).repeat_interleave(steps),
+        segment=torch.zeros(len(t), dtype=torch.int64),
         layer=torch.zeros(len(t), dtype=torch.int64),
         unit=torch.zeros(len(t), dtype=torch.int64),
         gaps=gaps.reshape(-1, 1),
+        piece_start=torch.linspace(0, 1, steps + 2, dtype=torch.float64)[:-1].repeat(paths),
         slopes=slopes.reshape(-1, 1),
         values=torch.zeros(paths * (steps + 1), 1, dtype=torch.float64),
         ends=torch.zeros(paths, 1, dtype=torch.float64),
@@ -176,3 +179,40 @@ def test_refuses_lags_and_points() -> None:
         measures.variance_ratio(traced(0), [0])
     with pytest.raises(InputError, match="points must be a whole number of at least 2"):
         measures.bridge_curve(traced(0), 1)
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 2**31), chunk=st.sampled_from([2**8, 2**12, 2**22]))
+def test_measures_add_up_while_streaming(seed: int, chunk: int) -> None:
+    random = torch.Generator().manual_seed(seed)
+    ends = tuple(torch.randn(2, 5, 4, generator=random, dtype=torch.float64))
+    net = mlp(4, 12, 12, 3, seed=seed, initialisation=Initialisation(sigma_b=0.5))
+    traced = trace(net, ends)
+    with mock.patch.dict("implreg.tracing.trace._CHUNK", {"cpu": chunk}):
+        totals = measures.streamed(stream(net, ends))
+    assert torch.equal(totals.switches, traced.switches)
+    for found, expected in (
+        (totals.quadratic_variation, measures.quadratic_variation(traced)),
+        (totals.total_variation, measures.total_variation(traced)),
+        (totals.deflection, measures.deflection(traced)),
+        (totals.gap_deviation, measures.gap_deviation(traced)),
+        (totals.ends, traced.ends),
+    ):
+        assert torch.allclose(found, expected, rtol=1e-9, atol=1e-12, equal_nan=True)
+
+
+def test_polylines_are_measured_by_their_gaps_alone() -> None:
+    net, points = mlp(4, 30, 30, 3, seed=0), torch.randn(5, 4, dtype=torch.float64)
+    whole = trace(net, polyline(points))
+    parts = trace(net, (points[:-1], points[1:]))
+    assert torch.allclose(
+        measures.quadratic_variation(whole)[0], measures.quadratic_variation(parts).sum(0)
+    )
+    for measure in (
+        measures.mid_path_deflection,
+        measures.bridge_deviation,
+        measures.bridge_curve,
+        measures.fluctuation,
+    ):
+        with pytest.raises(InputError, match="straight paths for this measure, got polylines of 4"):
+            measure(whole)

@@ -1,7 +1,15 @@
 """`trace` against brute force, closed forms and its own symmetries."""
 
+import copy
+import dataclasses
 import itertools
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,7 +18,8 @@ from torch import Tensor, nn
 
 from implreg.checks import InputError
 from implreg.networks import Initialisation, linear_layers, mlp
-from implreg.tracing import Trace, trace
+from implreg.tracing import Interrupted, Part, Trace, polyline, read, trace
+from implreg.tracing.refine import Refiner
 
 BIASED = Initialisation(sigma_b=0.5)
 
@@ -273,7 +282,7 @@ def test_a_bottleneck_that_dies_switches_once() -> None:
 def test_table_names_layers() -> None:
     table = trace(mlp(4, 8, 8, 2, seed=0), random_paths(3, 4)).to_table()
     assert list(table.columns) == ["path", "t", "layer", "unit", "gap_0", "gap_1"]
-    assert set(table["layer"]) <= {"0", "2"}
+    assert set(table["layer"]) <= {"1", "3"}
 
 
 def test_index_out_of_range() -> None:
@@ -283,43 +292,45 @@ def test_index_out_of_range() -> None:
         traced[3]
 
 
-class Model(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x
-
-
-@pytest.mark.parametrize(
-    ("net", "message"),
-    [
-        (nn.Sequential(nn.Linear(4, 3), nn.GELU(), nn.Linear(3, 1)), "'1' is GELU"),
-        (nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 1)), "in turn"),
-        (nn.Sequential(nn.Linear(4, 3), nn.ReLU()), "in turn"),
-        (nn.Sequential(nn.Linear(4, 3), nn.Dropout(), nn.ReLU()), "'1' is Dropout in training"),
-        (nn.Sequential(nn.Sequential(nn.Linear(4, 3), nn.Tanh())), "'0.1' is Tanh"),
-        (Model(), "is Model"),
-        (lambda x: x, "got function"),
-    ],
-)
-def test_refuses_other_networks(net: nn.Module, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        trace(net, random_paths(2, 4))
-
-
 def test_refuses_bad_paths() -> None:
     net = mlp(4, 8, 2, seed=0)
     x0, x1 = random_paths(3, 4)
-    with pytest.raises(InputError, match="x0 and x1 are equal in 1 of 3 pairs"):
+    with pytest.raises(InputError, match=r"ends are equal in 1 of 3 pairs \(first: 2\)"):
         trace(net, (x0, torch.cat([x1[:2], x0[2:]])))
-    with pytest.raises(InputError, match=r"shape \(P, 4\).*got \(3, 5\)"):
+    with pytest.raises(InputError, match="equal in 1 of 2 segments"):
+        trace(net, polyline(torch.stack([x0[0], x1[0], x1[0]])))
+    with pytest.raises(InputError, match=r"shape \(5,\).*cannot be multiplied.*layer '0'"):
         trace(net, (torch.zeros(3, 5), torch.ones(3, 5)))
     with pytest.raises(InputError, match=r"one pair: x\[None\]"):
         trace(net, (x0[0], x1[0]))
     with pytest.raises(InputError, match="x1 must be finite, but 4 of its 12"):
         trace(net, (x0, torch.cat([x1[:2], x1[2:] * torch.nan])))
-    with pytest.raises(InputError, match="got Tensor"):
+    with pytest.raises(InputError, match=r"got a tensor of shape \(3, 4\)"):
         trace(net, x0)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="memory must be a whole number"):
-        trace(net, (x0, x1), memory=0)
+    for numbers, kind in ((x0.long(), "int64"), (x0 + 0j, "complex128")):
+        with pytest.raises(InputError, match=f"floating type, got {kind}"):
+            trace(net, (numbers, numbers + 1))
+    with pytest.raises(InputError, match="got x0 on cpu and x1 on meta"):
+        trace(net, (x0, x1.to("meta")))
+    with pytest.raises(InputError, match=r"points must be .* got a tensor of shape \(1, 4\)"):
+        polyline(x0[:1])
+    with pytest.raises(InputError, match="tensors of one shape"):
+        polyline([x0, x0[:2]])
+
+
+@pytest.mark.parametrize("memory", [0, -1, True, "plenty", "1 XB", 1.5])
+def test_refuses_memory_that_is_no_size(memory: object) -> None:
+    with pytest.raises(InputError, match=f"memory must be .* got {memory!r}"):
+        trace(mlp(4, 8, 2, seed=0), random_paths(3, 4), memory=memory)  # type: ignore[arg-type]
+
+
+def test_too_little_memory_says_how_much_would_do() -> None:
+    net, ends = mlp(40, 300, 300, 2, seed=0), random_paths(2, 40)
+    with pytest.raises(InputError, match="memory must be at least") as refusal:
+        trace(net, ends, memory=1000)
+    least = re.search(r"at least (\d+kB)", str(refusal.value))
+    assert least is not None
+    same(trace(net, ends, memory=least[1]).t, trace(net, ends).t)
 
 
 def test_refuses_parameters_that_are_not_finite() -> None:
@@ -327,3 +338,543 @@ def test_refuses_parameters_that_are_not_finite() -> None:
     net[2].weight.data[0, 0] = torch.inf
     with pytest.raises(InputError, match=r"net\.2\.weight must be finite"):
         trace(net, random_paths(3, 4))
+
+
+def test_refuses_other_precisions() -> None:
+    with pytest.raises(InputError, match=r"float64 or torch\.float32, got torch\.float16"):
+        trace(mlp(4, 8, 2, seed=0), random_paths(3, 4), dtype=torch.float16)
+
+
+class Fickle(nn.Module):
+    """Gives something else at every call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return (x * self.calls).relu()
+
+
+class WritesIntoAView(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        first = x[:, :2]
+        first.mul_(3.0)
+        return x.relu()
+
+
+@pytest.mark.parametrize("net", [Fickle(), WritesIntoAView()])
+def test_a_trace_that_is_not_the_network_is_an_error(net: nn.Module) -> None:
+    with pytest.raises(ArithmeticError, match="operations, run again, do not give its outputs"):
+        trace(net, random_paths(3, 4))
+
+
+# --- exactness ----------------------------------------------------------------------------------
+
+
+def conv_net() -> nn.Sequential:
+    """The convolutional network of the benchmarks, 28x28."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(),
+        nn.AvgPool2d(4), nn.Flatten(), nn.Linear(784, 10),
+    )  # fmt: skip
+    return net.double().eval()
+
+
+def longdouble_slopes(net: nn.Sequential, x: Tensor, direction: Tensor) -> np.ndarray:
+    """J D of a Linear/ReLU stack at points x, in extended precision, layer by layer."""
+    z, way = (v.numpy().astype(np.longdouble) for v in (x, direction.expand_as(x)))
+    for layer in net:
+        if isinstance(layer, nn.Linear):
+            weight = layer.weight.detach().double().numpy().astype(np.longdouble)
+            z = z @ weight.T + layer.bias.detach().double().numpy().astype(np.longdouble)
+            way = way @ weight.T
+        else:
+            way, z = way * (z > 0), np.maximum(z, 0)
+    return way
+
+
+def relative_error(found: Tensor, exact: np.ndarray | Tensor) -> float:
+    """Largest error of a slope vector relative to its own length."""
+    exact = torch.from_numpy(np.asarray(exact).astype(np.float64))
+    return float(((found - exact).norm(dim=1) / exact.norm(dim=1)).max())
+
+
+def test_slopes_of_a_deep_network_against_extended_precision() -> None:
+    net = mlp(784, *[1024] * 4, 10, seed=0, dtype=torch.float64)
+    x0, x1 = random_paths(1, 784)
+    traced = trace(net, (x0, x1))
+    wide = (traced.piece_end - traced.piece_start > 1e-12).nonzero().flatten()
+    assert len(wide) > 0.999 * len(traced.slopes)
+    some = wide[:: len(wide) // 48]  # 48 pieces: extended precision is slow
+    middle = ((traced.piece_start + traced.piece_end) / 2)[some, None]
+    exact = longdouble_slopes(net, x0 + middle * (x1 - x0), x1 - x0)
+    assert relative_error(traced.slopes[some], exact) <= 1e-12
+
+
+@pytest.mark.parametrize("which", ["mlp", "conv"])
+def test_every_slope_against_automatic_differentiation(which: str) -> None:
+    """On every piece of the two large networks of the benchmarks."""
+    if which == "mlp":
+        net, (x0, x1) = mlp(784, *[1024] * 4, 10, seed=0, dtype=torch.float64), random_paths(1, 784)
+    else:
+        net, ends = conv_net(), random_paths(1, 784)
+        x0, x1 = (x.reshape(1, 1, 28, 28) for x in ends)
+    traced = trace(net, (x0, x1))
+    assert len(traced.t) > (1500 if which == "mlp" else 11_000)
+    wide = (traced.piece_end - traced.piece_start > 1e-12).nonzero().flatten()
+    some = wide if which == "mlp" else wide[::16]
+    middle = (traced.piece_start + traced.piece_end)[some] / 2
+    errors = []
+    for t, slopes in zip(middle.split(256), traced.slopes[some].split(256), strict=True):
+        points = x0 + t.view(-1, *[1] * (x0.ndim - 1)) * (x1 - x0)
+        _, exact = torch.func.jvp(net, (points,), ((x1 - x0).expand_as(points),))
+        errors.append(relative_error(slopes, exact.detach()))
+    assert max(errors) <= 1e-9
+
+
+def stepping(net: nn.Sequential, x0: Tensor, x1: Tensor) -> list[tuple[float, int, int]]:
+    """A second algorithm: go from event to event, one at a time.
+
+    At every step the affine map of the current region gives each unit's pre-activation as a line in
+    t; the nearest zero ahead is the next event, and its unit changes sides.
+    """
+    weights = [(m.weight.detach().double().numpy(), m.bias.detach().double().numpy())
+               for m in net if isinstance(m, nn.Linear)]  # fmt: skip
+    start, way = x0.numpy(), (x1 - x0).numpy()
+    sides = []
+    z = start
+    for weight, bias in weights[:-1]:
+        z = weight @ z + bias
+        sides.append(z > 0)
+        z = np.maximum(z, 0)
+    t, events = 0.0, []
+    while True:
+        value, slope, nearest = start, way, (1.0, -1, -1)
+        for layer, (weight, bias) in enumerate(weights[:-1]):
+            value, slope = weight @ value + bias, weight @ slope
+            with np.errstate(divide="ignore", invalid="ignore"):
+                zero = -value / slope
+            # Towards the other side only: the unit that has just switched moves away from zero.
+            towards = np.where(sides[layer], slope < 0, slope > 0)
+            ahead = np.where(towards, np.maximum(zero, t), np.inf)
+            unit = int(ahead.argmin())
+            nearest = min(nearest, (float(ahead[unit]), layer, unit))
+            value, slope = value * sides[layer], slope * sides[layer]
+        t, layer, unit = nearest
+        if layer < 0:
+            return events
+        events.append((t, layer, unit))
+        sides[layer][unit] = ~sides[layer][unit]
+
+
+@pytest.mark.parametrize("sizes", [(64, 64, 64, 1), (16, 40, 40, 40, 40, 3), (784, 256, 256, 10)])
+def test_against_stepping_from_event_to_event(sizes: tuple[int, ...]) -> None:
+    net = mlp(*sizes, seed=1, initialisation=BIASED, dtype=torch.float64)
+    x0, x1 = random_paths(3, sizes[0])
+    traced = trace(net, (x0, x1))
+    for i in range(3):
+        path, expected = traced[i], stepping(net, x0[i], x1[i])
+        assert list(zip(path.layer.tolist(), path.unit.tolist(), strict=True)) == [
+            (layer, unit) for _, layer, unit in expected
+        ]
+        assert np.abs(path.t.numpy() - [t for t, _, _ in expected]).max() <= 1e-12
+
+
+def regioncam_times(net: nn.Sequential, x0: Tensor, x1: Tensor) -> np.ndarray:
+    """Breakpoints by regioncam, an independent implementation in Rust and float32."""
+    regioncam = pytest.importorskip(
+        "regioncam", reason="regioncam is not installed; pip install 'implreg[test]' brings it"
+    )
+    camera = regioncam.Regioncam1D(size=1.0)
+    first = True
+    for layer in net:
+        if isinstance(layer, nn.ReLU):
+            camera.relu()
+            continue
+        if isinstance(layer, nn.Flatten):
+            continue
+        weight, bias = layer.weight.detach().double(), layer.bias.detach().double()
+        if first:  # on the line itself, in double precision
+            weight, bias = (weight @ (x1 - x0))[:, None], weight @ ((x0 + x1) / 2) + bias
+        camera.linear(
+            np.ascontiguousarray(weight.T.float().numpy()),
+            np.ascontiguousarray(bias.float().numpy()),
+        )
+        first = False
+    times: np.ndarray = camera.inputs.ravel()[1:-1].astype(np.float64) + 0.5
+    return times
+
+
+def as_matrix(layer: nn.Module, shape: tuple[int, ...]) -> nn.Linear:
+    """A layer that is affine as a fully connected one."""
+    inputs = math.prod(shape)
+    with torch.no_grad():
+        bias = layer(torch.zeros(1, *shape, dtype=torch.float64)).flatten()
+        columns = layer(torch.eye(inputs, dtype=torch.float64).view(inputs, *shape)).flatten(1)
+        linear = nn.Linear(inputs, len(bias), dtype=torch.float64)
+        linear.weight.copy_((columns - bias).T)
+        linear.bias.copy_(bias)
+    return linear
+
+
+def test_against_regioncam() -> None:
+    net = mlp(784, 256, 256, 256, 10, seed=2, initialisation=BIASED, dtype=torch.float64)
+    x0, x1 = random_paths(1, 784, seed=2)
+    traced = trace(net, (x0, x1))
+    found = regioncam_times(net, x0[0], x1[0])
+    assert len(found) == len(traced.t)
+    assert np.abs(found - traced.t.numpy()).max() <= 2e-5
+
+
+def test_a_convolutional_network_against_regioncam() -> None:
+    torch.manual_seed(0)
+    convolutions = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 4, 3, stride=2, padding=1)
+    readout = nn.Linear(64, 3)
+    net = nn.Sequential(
+        convolutions[0], nn.ReLU(), convolutions[1], nn.ReLU(), nn.Flatten(), readout
+    ).double()
+    x0, x1 = random_paths(1, 64, seed=3)
+    traced = trace(net, (x0.view(1, 1, 8, 8), x1.view(1, 1, 8, 8)))
+    dense = nn.Sequential(
+        as_matrix(convolutions[0], (1, 8, 8)), nn.ReLU(), as_matrix(convolutions[1], (4, 8, 8)),
+        nn.ReLU(), readout,
+    )  # fmt: skip
+    found = regioncam_times(dense, x0[0], x1[0])
+    assert len(found) == len(traced.t) > 80
+    assert np.abs(found - traced.t.numpy()).max() <= 2e-5
+
+
+# --- symmetries of other networks, chunks, polylines ----------------------------------------------
+
+
+class Mixed(nn.Module):
+    """Convolutions, batch norm, pooling, a residual and a maximum of two branches."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        random = torch.Generator().manual_seed(seed)
+        self.first = nn.Conv2d(1, 3, 3, padding=1)
+        self.norm = nn.BatchNorm2d(3)
+        self.block = nn.Conv2d(3, 3, 3, padding=1)
+        self.pool = nn.MaxPool2d(2)
+        self.out = nn.Linear(27, 4)
+        for parameter in self.parameters():
+            parameter.data = 0.7 * torch.randn(parameter.shape, generator=random)
+        self.norm.running_mean = torch.randn(3, generator=random)
+        self.norm.running_var = torch.rand(3, generator=random) + 0.5
+        self.double().eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.first(x)).relu()
+        x = self.pool(nn.functional.relu6(torch.maximum(self.block(x), x - 0.5)))
+        return self.out(nn.functional.leaky_relu(x, 0.1).flatten(1))
+
+
+def images(count: int, seed: int) -> tuple[Tensor, Tensor]:
+    x0, x1 = random_paths(count, 36, seed)
+    return x0.view(count, 1, 6, 6), x1.view(count, 1, 6, 6)
+
+
+def same_switches(a: Trace, b: Trace) -> None:
+    """The same switches; those closer than rounding may trade places."""
+    assert torch.equal(a.switches, b.switches)
+    same(a.t, b.t)
+    for i in range(len(a)):
+        keys = [sorted(zip(x.t.mul(1e7).round().tolist(), x.layer.tolist(), x.unit.tolist()))
+                for x in (a[i], b[i])]  # fmt: skip
+        assert [k[1:] for k in keys[0]] == [k[1:] for k in keys[1]]
+    grid = torch.linspace(0, a.segments, 60, dtype=torch.float64)
+    for i in range(len(a)):
+        same(a.at(grid, i), b.at(grid, i), float(a.values.abs().max()))
+
+
+@settings(max_examples=25)
+@given(seed=seeds, chunk=st.sampled_from([2**8, 2**11, 2**14]))
+def test_chunks_change_nothing(seed: int, chunk: int) -> None:
+    net, ends = Mixed(seed), images(3, seed)
+    whole = trace(net, ends)
+    with mock.patch.dict("implreg.tracing.trace._CHUNK", {"cpu": chunk}):
+        chunked = trace(net, ends)
+    same_switches(chunked, whole)
+    check_consistent(chunked)
+
+
+@settings(max_examples=15)
+@given(seed=seeds)
+def test_reversal_batch_and_linear_shortcut_of_a_mixed_network(seed: int) -> None:
+    net, (x0, x1) = Mixed(seed), images(3, seed)
+    plain = trace(net, (x0, x1))
+    check_consistent(plain)
+
+    back = trace(net, (x1, x0))
+    assert torch.equal(back.switches, plain.switches)
+    for i in range(3):
+        same(back[i].t.flip(0), 1 - plain[i].t)
+        same(trace(net, (x0[i : i + 1], x1[i : i + 1])).t, plain[i].t)
+
+    class WithShortcut(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net, self.shortcut = net, nn.Linear(36, 4, dtype=torch.float64)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.net(x) + self.shortcut(x.flatten(1))
+
+    both = WithShortcut()
+    other = trace(both, (x0, x1))
+    same(other.t, plain.t)
+    same(other.gaps, plain.gaps, float(plain.slopes.abs().max()))
+    with torch.no_grad():
+        way = nn.functional.linear((x1 - x0).flatten(1), both.shortcut.weight)
+    same(other.slopes, plain.slopes + way[plain.piece_path], float(plain.slopes.abs().max()))
+
+
+@settings(max_examples=25)
+@given(seed=seeds, scale=st.floats(-6, 6))
+def test_rescaling_a_unit_and_its_outgoing_weights(seed: int, scale: float) -> None:
+    net, factor = (
+        mlp(5, 12, 12, 2, seed=seed, initialisation=BIASED, dtype=torch.float64),
+        10**scale,
+    )
+    ends = random_paths(2, 5, seed)
+    plain = trace(net, ends)
+    net[2].weight.data[3] *= factor
+    net[2].bias.data[3] *= factor
+    net[4].weight.data[:, 3] /= factor
+    rescaled = trace(net, ends)
+    same(rescaled.t, plain.t)
+    assert torch.equal(rescaled.unit, plain.unit)
+    same(rescaled.gaps, plain.gaps, float(plain.slopes.abs().max()))
+
+
+@settings(max_examples=20)
+@given(sizes=sizes, seed=seeds, corners=st.integers(2, 5), closed=st.booleans())
+def test_a_polyline_is_its_segments(
+    sizes: list[int], seed: int, corners: int, closed: bool
+) -> None:
+    net = mlp(*sizes, seed=seed, initialisation=BIASED)
+    points, others = random_paths(corners, sizes[0], seed)
+    if closed and corners == 2:
+        points = torch.cat([points, others[:1]])
+    traced = trace(net, polyline([points, others[: len(points)]] if not closed else points,
+                                 closed=closed))  # fmt: skip
+    vertices = torch.cat([points, points[:1]]) if closed else points
+    parts = trace(net, (vertices[:-1], vertices[1:]))
+    path, number = traced[0], len(vertices) - 1
+    assert traced.segments == number
+    same(path.t, parts.path + parts.t)
+    assert torch.equal(path.segment, parts.path)
+    same(path.gaps, parts.gaps)
+    same(path.slopes, parts.slopes)
+    same(path.lengths, parts.lengths)
+    same(path.ends, parts.ends[-1:])
+    same(path.piece_end, parts.piece_path + parts.piece_end)
+    same(path.per_unit_length().slopes, parts.per_unit_length().slopes)
+    if closed:
+        same(path.ends[0], path.values[0])
+    double = copy.deepcopy(net).double()
+    with torch.no_grad():
+        same(path.at(torch.arange(number + 1.0)), double(vertices))
+
+
+def test_single_precision_is_close_to_double() -> None:
+    net, ends = Mixed(3), images(2, 3)
+    exact = trace(net, ends)
+    rough = trace(net.float(), tuple(x.float() for x in ends), dtype=torch.float32)
+    assert rough.slopes.dtype == torch.float32
+    assert abs(int(rough.switches.sum() - exact.switches.sum())) <= 2
+    grid = torch.linspace(0, 1, 50)
+    assert torch.allclose(rough.at(grid).double(), exact.at(grid), atol=1e-3)
+
+
+def test_threads_change_nothing() -> None:
+    net, ends = mlp(64, 300, 300, 5, seed=0), random_paths(6, 64)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = trace(net, ends)
+        torch.set_num_threads(2)
+        two = trace(net, ends)
+    finally:
+        torch.set_num_threads(before)
+    same_switches(one, two)
+
+
+# --- zeros and ties -----------------------------------------------------------------------------
+
+
+def test_a_unit_that_is_zero_all_along_never_switches() -> None:
+    net = mlp(3, 6, 6, 1, seed=0, dtype=torch.float64)
+    net[0].weight.data[2] = 0.0  # dead without bias
+    net[2].weight.data[4] = 0.0
+    net[2].weight.data[5, :3], net[2].weight.data[5, 3:] = 1.0, -1.0
+    net[0].weight.data[3:] = net[0].weight.data[:3]  # unit 5 of the second layer cancels
+    traced = trace(net, random_paths(8, 3))
+    second = traced.unit[traced.layer == 1]
+    assert len(second) > 0
+    assert not set(second.tolist()) & {4, 5}
+    assert 2 not in traced.unit[traced.layer == 0].tolist()
+
+
+def test_breakpoint_at_an_end_or_a_vertex_is_no_switch() -> None:
+    net = hand_made([1, 1], [-0.5, -2], [1, 1])
+    assert trace(net, (torch.tensor([[0.5]]), torch.tensor([[1.0]]))).switches.tolist() == [0]
+    assert trace(net, (torch.tensor([[0.0]]), torch.tensor([[0.5]]))).switches.tolist() == [0]
+    through = trace(net, polyline(torch.tensor([[0.0], [0.5], [1.0]])))
+    assert through.switches.tolist() == [0]  # the slope changes at a corner, like any corner's
+    assert through.slopes.flatten().tolist() == [0.0, 0.5]
+
+
+def test_pieces_shorter_than_rounding_keep_their_switches() -> None:
+    eps = torch.finfo(torch.float64).eps
+    net = hand_made([1, 1, 1, 1], [-0.5, -0.5 - eps / 4, -0.5 + eps, -0.25], [1, 2, 4, 8])
+    traced = trace(net, UNIT_PATH)
+    assert traced.switches.tolist() == [4]
+    assert traced.slopes[-1].item() == 15.0
+    check_consistent(traced)
+
+
+def test_a_path_through_zero_that_lies_on_it_switches_once() -> None:
+    """z is negative, then zero on a stretch, then positive: z = relu(4t-3) - relu(1-4t)."""
+    net = mlp(1, 2, 1, 1, seed=0, dtype=torch.float64)
+    net[0].weight.data = torch.tensor([[4.0], [-4.0]], dtype=torch.float64)
+    net[0].bias.data = torch.tensor([-3.0, 1.0], dtype=torch.float64)
+    net[2].weight.data = torch.tensor([[1.0, -1.0]], dtype=torch.float64)
+    net[4].weight.data = torch.ones(1, 1, dtype=torch.float64)
+    for chunk in (2**6, 2**22):
+        with mock.patch.dict("implreg.tracing.trace._CHUNK", {"cpu": chunk}):
+            traced = trace(net, UNIT_PATH)
+        assert sorted(zip(traced.layer.tolist(), traced.unit.tolist())) == [(0, 0), (0, 1), (1, 0)]
+        assert traced.t[traced.layer == 1].tolist() == [0.75]
+        assert (traced.slopes[0].item(), traced.slopes[-1].item()) == (0.0, 4.0)
+
+
+class Pool(nn.Module):
+    """The largest of four lines, after a ReLU or not."""
+
+    def __init__(self, slopes: list[float], offsets: list[float], relu: bool) -> None:
+        super().__init__()
+        self.lines = nn.Linear(1, len(slopes), dtype=torch.float64)
+        self.lines.weight.data = torch.tensor(slopes, dtype=torch.float64)[:, None]
+        self.lines.bias.data = torch.tensor(offsets, dtype=torch.float64)
+        self.relu, self.pool = nn.ReLU() if relu else nn.Identity(), nn.MaxPool1d(len(slopes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pool(self.relu(self.lines(x))[:, None])[:, 0]
+
+
+@pytest.mark.parametrize("chunk", [2**6, 2**22])
+@pytest.mark.parametrize(
+    ("pool", "switches", "slopes"),
+    [
+        # Two winners one after the other, inside one piece.
+        (Pool([-2, 0, 2], [1, 0.5, -1], False), [("pool", 0.25), ("pool", 0.75)], [-2, 0, 2]),
+        # Two equal lines win together: one change, not two.
+        (Pool([0, 1, 1], [0.5, 0, 0], False), [("pool", 0.5)], [0, 1]),
+        # All zero after the ReLU is a tie: the ReLU switches, the pool does not.
+        (Pool([2, -2], [-1.5, 0.5], True), [("relu", 0.25), ("relu", 0.75)], [-2, 0, 2]),
+        # Three lines through one point: one change of winner.
+        (Pool([-1, 0, 1], [0.5, 0, -0.5], False), [("pool", 0.5)], [-1, 1]),
+    ],
+)
+def test_max_pooling(
+    pool: Pool, switches: list[tuple[str, float]], slopes: list[float], chunk: int
+) -> None:
+    with mock.patch.dict("implreg.tracing.trace._CHUNK", {"cpu": chunk}):
+        traced = trace(pool, UNIT_PATH)
+    names = [traced.layers[i] for i in traced.layer.tolist()]
+    assert list(zip(names, traced.t.tolist())) == switches
+    assert traced.slopes.flatten().tolist() == slopes
+
+
+def test_max_pooling_inside_larger_windows_of_equal_entries() -> None:
+    """Every change of a window's winning entry is found once, whatever the overlaps."""
+    torch.manual_seed(1)
+    conv, pool = nn.Conv2d(1, 2, 3, padding=1).double(), nn.MaxPool2d(3, 2, 1)
+    x0, x1 = images(1, 5)
+    traced = trace(nn.Sequential(conv, pool, nn.Flatten()), (x0, x1))
+    grid = torch.linspace(0, 1, 200_001, dtype=torch.float64)
+    winners = []
+    for t in grid.split(5000):
+        with torch.no_grad():
+            z = conv(x0 + t.view(-1, 1, 1, 1) * (x1 - x0))
+        winners.append(nn.functional.max_pool2d(z, 3, 2, 1, return_indices=True)[1].flatten(1))
+    changes = torch.cat(winners).diff(dim=0) != 0
+    assert torch.equal(torch.bincount(traced.unit, minlength=18), changes.sum(dim=0))
+    assert torch.equal((traced.t * 200_000).floor().long(), changes.any(dim=1).nonzero().flatten()
+                       .repeat_interleave(changes.sum(dim=1)[changes.any(dim=1)]))  # fmt: skip
+
+
+# --- files, plots, interruptions ------------------------------------------------------------------
+
+
+def test_save_and_load(tmp_path: Path) -> None:
+    traced = trace(Mixed(0), images(3, 0))
+    traced.save(tmp_path / "trace.npz")
+    again = Trace.load(tmp_path / "trace.npz")
+    assert again.layers == traced.layers
+    for field in dataclasses.fields(Trace):
+        if field.name != "layers":
+            assert torch.equal(getattr(again, field.name), getattr(traced, field.name))
+
+
+def test_load_refuses_other_files(tmp_path: Path) -> None:
+    for name, content in (("empty.npz", b""), ("text.npz", b"hello"), ("cut.npz", b"PK\x03\x04zz")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=f"written by Trace.save, but .*{name} cannot be read"):
+            Trace.load(tmp_path / name)
+    with pytest.raises(InputError, match="No such file"):
+        Trace.load(tmp_path / "missing.npz")
+    np.savez(tmp_path / "other.npz", a=np.zeros(3))
+    with pytest.raises(InputError, match="KeyError"):
+        Trace.load(tmp_path / "other.npz")
+    with pytest.raises(InputError, match=r"must end with \.npz"):
+        trace(mlp(4, 8, 2, seed=0), random_paths(1, 4)).save(tmp_path / "trace.txt")
+
+
+def test_positions_outside_the_path_are_refused() -> None:
+    traced = trace(mlp(4, 8, 2, seed=0), random_paths(1, 4))
+    with pytest.raises(InputError, match="t must be between 0 and 1"):
+        traced.at(torch.tensor([1.5]))
+
+
+@pytest.mark.parametrize("after", [1, 7, 20])
+def test_interrupted_traces_keep_what_they_have(after: int) -> None:
+    net, ends = mlp(4, 40, 40, 2, seed=0), random_paths(5, 4)
+    whole = trace(net, ends)
+    parts = Refiner.parts
+
+    def stopped(self: Refiner) -> Iterator[Part]:
+        yield from itertools.islice(parts(self), after)
+        raise KeyboardInterrupt
+
+    with (
+        mock.patch.dict("implreg.tracing.trace._CHUNK", {"cpu": 2**10}),
+        mock.patch.object(Refiner, "parts", stopped),
+        pytest.raises(KeyboardInterrupt) as stop,
+    ):
+        trace(net, ends)
+    kept = stop.value
+    assert isinstance(kept, Interrupted)
+    finished = 0 if kept.partial is None else len(kept.partial)
+    assert finished < 5
+    if kept.partial is not None:
+        same_switches(kept.partial, whole.first(finished))
+    expected = whole.to_table().iloc[: len(kept.table)]
+    assert list(kept.table["unit"]) == list(expected["unit"])
+    assert list(kept.table["layer"]) == list(expected["layer"])
+    np.testing.assert_allclose(kept.table["gap_1"], expected["gap_1"], rtol=1e-7, atol=1e-12)
+    assert 0 <= kept.reached <= 1
+
+
+def test_a_program_can_be_traced_again_and_again() -> None:
+    net, ends = mlp(4, 8, 2, seed=0), random_paths(3, 4)
+    program = read(net, ends[0][0])
+    same_switches(trace(program, ends), trace(net, ends))
+    with pytest.raises(InputError, match=r"samples of shape \(4,\).* got \(5,\)"):
+        trace(program, random_paths(3, 5))
+    with pytest.raises(InputError, match=r"that of the program, torch\.float64"):
+        trace(program, ends, dtype=torch.float32)

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from implreg.tracing.cuts import Cuts
+from implreg.tracing.cuts import Cuts, pick
 from implreg.tracing.program import Affine, Hinges, Program, Windows
-from implreg.tracing.state import Stretch, integrate, padded
+from implreg.tracing.state import Ints, Stretch, integrate, on_device, padded
 
 _LONGEST = 512  # pieces of one path in a chunk whose pieces need sides of their own, at most
 _MANY = 64  # cuts of one piece from which on their columns are summed by `integrate`
@@ -38,36 +39,32 @@ class NewPieces:
         self._value = operation.inputs[0]
         self._follower = program.follower(site)
 
-        device, pieces = stretch.knots.device, stretch.pieces
-        self._device = device
-        count = torch.tensor(stretch.count, device=device)
-        real = torch.arange(pieces, device=device) < count[:, None]
-        per_row = torch.bincount(cuts.row, minlength=stretch.paths * pieces)
-        old_row = real.flatten().nonzero().flatten()
-        old_place = torch.arange(old_row.shape[0], device=device)
-        number_of_row = torch.empty_like(per_row)
-        number_of_row[old_row] = old_place
-        old_place = old_place + per_row.cumsum(0)[old_row] - per_row[old_row]
-        cut = torch.arange(cuts.row.shape[0], device=device)
-        old_of_cut = number_of_row[cuts.row]
-        cut_place = old_of_cut + 1 + cut
-
-        def merged(old: Tensor, new: Tensor) -> Tensor:
-            both = old.new_empty(old_row.shape[0] + cut.shape[0])
-            both[old_place], both[cut_place] = old, new
-            return both
+        pieces = stretch.pieces
+        old_row = np.flatnonzero(np.arange(pieces) < stretch.count[:, None])
+        per_row = np.bincount(cuts.row, minlength=stretch.paths * pieces)
+        number = np.empty_like(per_row)  # of each old piece among the real ones
+        number[old_row] = np.arange(old_row.size)
+        old_place = number[old_row] + (per_row.cumsum() - per_row)[old_row]
+        cut = np.arange(cuts.row.size)
+        cut_place = number[cuts.row] + 1 + cut
+        total = old_row.size + cut.size
 
         # For every new piece: where it starts and what switches there, the old piece that it lies
         # on, where that one's first new piece stands, and which cut starts it (-1: none).
-        self._start = merged(stretch.knots[:, :-1].flatten()[old_row], cuts.t)
-        self._site_at = merged(stretch.site.flatten()[old_row], torch.full_like(cuts.row, site))
-        self._unit_at = merged(stretch.unit.flatten()[old_row], cuts.unit)
-        self._row = merged(old_row, cuts.row)
-        self._head = merged(old_place, old_place[old_of_cut])
-        self._cut = merged(torch.full_like(old_row, -1), cut)
-        if cuts.row.shape[0]:
-            count = count + torch.bincount(cuts.row // pieces, minlength=stretch.paths)
-        self._count = count.tolist()
+        self._start = np.empty(total)
+        self._site_at, self._unit_at, self._row, self._head, self._cut = np.empty(
+            (5, total), dtype=np.int64
+        )
+        self._start[old_place] = stretch.knots[:, :-1].ravel()[old_row]
+        self._start[cut_place] = cuts.t
+        self._site_at[old_place] = stretch.site.ravel()[old_row]
+        self._site_at[cut_place] = site
+        self._unit_at[old_place] = stretch.unit.ravel()[old_row]
+        self._unit_at[cut_place] = cuts.unit
+        self._row[old_place], self._row[cut_place] = old_row, cuts.row
+        self._head[old_place], self._head[cut_place] = old_place, old_place[number[cuts.row]]
+        self._cut[old_place], self._cut[cut_place] = -1, cut
+        self._count = stretch.count + np.bincount(cuts.row // pieces, minlength=stretch.paths)
         if self._follower is not None:
             self._layer = program.operations[self._follower]
             self._base, self._jump = self._behind_old_pieces()
@@ -75,70 +72,62 @@ class NewPieces:
     def chunks(self, limit: int) -> Iterator[Stretch]:
         """The new pieces: as many paths as fit into `limit` rows, or stretches of a single path."""
         longest = limit if self._follower is not None else min(limit, _LONGEST)
+        counts = self._count.tolist()
         begin = path = 0
-        while path < len(self._count):
-            stop, widest = path + 1, padded(self._count[path])
-            while stop < len(self._count):
-                wide = max(widest, padded(self._count[stop]))
+        while path < len(counts):
+            stop, widest = path + 1, padded(counts[path])
+            while stop < len(counts):
+                wide = max(widest, padded(counts[stop]))
                 if wide * (stop + 1 - path) > limit:
                     break
                 stop, widest = stop + 1, wide
-            end = begin + sum(self._count[path:stop])
+            end = begin + sum(counts[path:stop])
             step = longest if stop == path + 1 else end - begin
             for at in range(begin, end, step):
                 yield self._chunk(path, stop, at, min(at + step, end), at == begin, end)
             begin, path = end, stop
 
-    def _chunk(
-        self, path: int, stop: int, begin: int, end: int, fresh: bool, last: int
-    ) -> Stretch:
+    def _chunk(self, path: int, stop: int, begin: int, end: int, fresh: bool, last: int) -> Stretch:
         """New pieces `begin` to `end`, which lie on the paths `path` to `stop`.
 
-        `fresh`: the chunk starts where the old stretch does. `last`: where the pieces of these paths
-        end.
+        `fresh`: the chunk starts where the old stretch does. `last`: where the pieces of these
+        paths end.
         """
-        old, device = self._stretch, self._device
-        paths = stop - path
-        counts = self._count[path:stop] if paths > 1 else [end - begin]
-        pieces = padded(max(counts))
-        filled = paths * pieces > end - begin
-        number = torch.arange(pieces, device=device)
-        if filled:
-            count = torch.tensor(counts, device=device)[:, None]
-            first = begin + count.cumsum(0) - count
-            place = first + torch.minimum(number, count - 1)
-            filling = number >= count
-        else:
-            place = begin + torch.arange(paths * pieces, device=device).view(paths, pieces)
-        stops = old.knots[path:stop, -1:] if end == last else self._start[end].reshape(1, 1)
-        start, site, unit = self._start[place], self._site_at[place], self._unit_at[place]
-        if filled:
-            start = torch.where(filling, stops, start)
-            site, unit = site.masked_fill(filling, -1), unit.masked_fill(filling, -1)
+        old, paths = self._stretch, stop - path
+        count = self._count[path:stop] if paths > 1 else np.array([end - begin])
+        pieces = padded(int(count.max()))
+        first = (begin + count.cumsum() - count)[:, None]
+        number = np.arange(pieces)
+        filling = number >= count[:, None]
+        place = first + np.minimum(number, count[:, None] - 1)
+        stops = old.knots[path:stop, -1:] if end == last else self._start[end : end + 1, None]
+        start = np.where(filling, stops, self._start[place])
 
-        row = self._row[place].flatten()
-        source = torch.cat([torch.arange(path, stop, device=device), old.paths + row])
+        row = self._row[place].ravel()
         rows = {}
-        for value in self._program.live(self._site):
-            rows[value] = old.rows[value][source]
-            if not fresh:
-                at_start = old.at(value, path, self._start[begin])
-                rows[value][0] = at_start.view(self._program.shape(value))
+        live = self._program.live(self._site)
+        if live:
+            source = np.concatenate([np.arange(path, stop), old.paths + row])
+            index = on_device(source, old.rows[live[0]])
+            for value in live:
+                rows[value] = old.rows[value].index_select(0, index)
+                if not fresh:
+                    at_start = old.at(value, path, float(self._start[begin]))
+                    rows[value][0] = at_start.view(self._program.shape(value))
         z, sides = self._at_start(path, stop, begin, fresh)
+        real = np.flatnonzero(~filling)
         if self._follower is None:
-            real = ~filling.flatten() if filled else None
             rows[self._site + 1] = self._through(z, sides, begin, end, row, real)
         else:
-            real = ~filling.flatten() if filled else None
-            rows[self._follower + 1] = self._behind(z, sides, begin, end, row, real, paths)
+            rows[self._follower + 1] = self._behind(z, sides, begin, end, row, real)
         if end < last:
             self._remember(begin, end)
         return Stretch(
             path=old.path[path:stop],
-            knots=torch.cat([start, stops], dim=1),
-            site=site,
-            unit=unit,
-            count=counts,
+            knots=np.concatenate([start, stops], axis=1),
+            site=np.where(filling, -1, self._site_at[place]),
+            unit=np.where(filling, -1, self._unit_at[place]),
+            count=count,
             first=old.first and fresh,
             last=old.last and end == last,
             rows=rows,
@@ -148,65 +137,55 @@ class NewPieces:
         self, path: int, stop: int, begin: int, fresh: bool
     ) -> tuple[Tensor, list[Tensor]]:
         """The operation's input where the chunk starts, (P, n), and what holds there."""
-        cuts = self._cuts
+        cuts, pieces = self._cuts, self._stretch.pieces
         if fresh:
-            rows = torch.arange(path, stop, device=self._device) * self._stretch.pieces
+            rows = slice(path * pieces, stop * pieces, pieces)
             return self._stretch.start(self._value)[path:stop], [s[rows] for s in cuts.sides]
-        sides = [side[self._row[begin]][None].clone() for side in cuts.sides]
-        cut = int(self._cut[begin])
+        row, cut = int(self._row[begin]), int(self._cut[begin])
+        sides = [side[row : row + 1].clone() for side in cuts.sides]
         if cut >= 0:
-            sides[int(cuts.which[cut])][0, cuts.unit[cut]] = cuts.side[cut]
-        return self._stretch.at(self._value, path, self._start[begin]), sides
+            sides[cuts.which[cut]][0, int(cuts.unit[cut])] = cuts.side[cut].item()
+        return self._stretch.at(self._value, path, float(self._start[begin])), sides
 
     def _through(
-        self,
-        z: Tensor,
-        start_sides: list[Tensor],
-        begin: int,
-        end: int,
-        row: Tensor,
-        real: Tensor | None,
+        self, z: Tensor, start_sides: list[Tensor], begin: int, end: int, row: Ints, real: Ints
     ) -> Tensor:
         """What the operation makes of new pieces, from the sides that hold on each of them."""
         operation, cuts, paths = self._operation, self._cuts, z.shape[0]
-        sides = [side[row] for side in cuts.sides]
+        index = on_device(row, z)
+        sides = [side.index_select(0, index) for side in cuts.sides]
         # Pairs of a new piece and an earlier cut of the same old piece, within this chunk.
-        since = (self._head[begin:end] + 1).clamp(min=begin)
-        many = torch.arange(begin + 1, end + 1, device=self._device) - since
-        piece = torch.arange(end - begin, device=self._device).repeat_interleave(many)
-        step = torch.arange(piece.shape[0], device=self._device)
-        step -= (many.cumsum(0) - many)[piece]
-        cut = self._cut[since[piece] + step]
-        where = piece if real is None else real.nonzero().flatten()[piece]
-        self._change(sides, where, cut)
-        slopes = self._stretch.rows[self._value][self._stretch.paths :][row]
+        since = np.maximum(self._head[begin:end] + 1, begin)
+        many = np.arange(begin + 1, end + 1) - since
+        piece = np.arange(end - begin).repeat(many)
+        step = np.arange(piece.size) - (many.cumsum() - many)[piece]
+        self._change(sides, real[piece], self._cut[since[piece] + step])
+        slopes = self._stretch.rows[self._value][self._stretch.paths :].index_select(0, index)
         if isinstance(operation, Windows):
             winners = torch.cat([start_sides[0], sides[0]])
-            window = torch.arange(operation.index.shape[0], device=self._device)
+            window = torch.arange(operation.index.shape[0], device=z.device)
             entry = operation.index[window, winners]
             both = torch.cat([z, slopes.flatten(1)])
             return both.gather(1, entry).view(-1, *operation.shape)
         shaped = (-1, *operation.shape)
         factor = operation.factor([s.view(shaped) for s in sides], slopes.dtype)
-        made = slopes.new_empty(paths + row.shape[0], *operation.shape)
+        made = slopes.new_empty(paths + row.size, *operation.shape)
         made[:paths] = operation.value(z.view(shaped), [s.view(shaped) for s in start_sides])
         torch.mul(slopes.view(shaped), factor, out=made[paths:])
         return made
 
-    def _change(self, sides: list[Tensor], where: Tensor, cut: Tensor) -> None:
-        """Enter what holds behind the cuts in the given rows of `sides`."""
+    def _change(self, sides: list[Tensor], where: Ints, cut: Ints) -> None:
+        """Enter what holds behind the cuts in the given rows of `sides`, in order."""
         cuts = self._cuts
-        if not cut.shape[0]:
+        if not cut.size:
             return
-        order = cuts.order[cut]
+        order, which = cuts.order[cut], cuts.which[cut]
         for this in range(int(order.max()) + 1):
-            now = (order == this).nonzero().flatten() if len(sides) > 1 or this else None
-            if now is None:
-                now = (order == this).nonzero().flatten()
-            chosen = cut[now]
             for i, side in enumerate(sides):
-                mine = cuts.which[chosen] == i
-                side[where[now][mine], cuts.unit[chosen][mine]] = cuts.side[chosen][mine]
+                now = np.flatnonzero((order == this) & (which == i))
+                chosen = cut[now]
+                unit, value = cuts.unit[chosen], cuts.side[chosen]
+                side[on_device(where[now], side), on_device(unit, side)] = on_device(value, side)
 
     def _behind_old_pieces(self) -> tuple[Tensor, Tensor]:
         """What the layer makes of the old pieces, and the activation's jumps at the cuts, (S,)."""
@@ -216,75 +195,63 @@ class NewPieces:
         shaped = (-1, *operation.shape)
         factor = operation.factor([s.view(shaped) for s in cuts.sides], slopes.dtype)
         base = layer.linear(factor.mul_(slopes)).flatten(1)
-        jump = slopes.flatten(1)[cuts.row, cuts.unit]
-        jump = torch.where(cuts.side, jump, -jump)
+        jump = pick(slopes.flatten(1), cuts.row, cuts.unit)
+        jump = np.where(cuts.side, jump, -jump)
         for which, (_, change) in enumerate(operation.kinks):
             if isinstance(change, Tensor):
-                change = change.expand(operation.shape).flatten()[cuts.unit]
-            jump = torch.where(cuts.which == which, jump * change, jump)
-        return base, jump
+                sizes = change.expand(operation.shape).flatten().cpu().numpy()[cuts.unit]
+            else:
+                sizes = np.full_like(jump, change)
+            jump = np.where(cuts.which == which, jump * sizes, jump)
+        return base, on_device(jump, slopes)
 
     def _behind(
-        self,
-        z: Tensor,
-        start_sides: list[Tensor],
-        begin: int,
-        end: int,
-        row: Tensor,
-        real: Tensor | None,
-        paths: int,
+        self, z: Tensor, start_sides: list[Tensor], begin: int, end: int, row: Ints, real: Ints
     ) -> Tensor:
         """What the layer behind the operation makes of new pieces: old ones, plus columns."""
-        operation, layer = self._operation, self._layer
+        operation, layer, paths = self._operation, self._layer, z.shape[0]
         assert isinstance(operation, Hinges) and isinstance(layer, Affine)
         assert layer.columns is not None
         shaped = (-1, *operation.shape)
-        start = layer.linear(
-            operation.value(z.view(shaped), [s.view(shaped) for s in start_sides])
-        )
+        start = layer.linear(operation.value(z.view(shaped), [s.view(shaped) for s in start_sides]))
         if layer.bias is not None:
             start = start + layer.bias
-        made = start.new_empty(paths + row.shape[0], self._base.shape[1])
+        made = start.new_empty(paths + row.size, self._base.shape[1])
         made[:paths] = start.flatten(1)
         behind = made[paths:]
-        torch.index_select(self._base, 0, row, out=behind)
+        torch.index_select(self._base, 0, on_device(row, z), out=behind)
 
-        cut = self._cut[begin:end]
-        new = (cut >= 0).nonzero().flatten()
-        if new.shape[0]:
-            cut = cut[new]
-            columns = layer.columns(self._cuts.unit[cut]).flatten(1)
-            columns = columns.mul_(self._jump[cut, None])
-            rank = new + begin - torch.clamp(self._head[begin:end][new] + 1, min=begin)
+        new = np.flatnonzero(self._cut[begin:end] >= 0)
+        if new.size:
+            cut = self._cut[begin:end][new]
+            rank = new + begin - np.maximum(self._head[begin:end][new] + 1, begin)
+            columns = layer.columns(on_device(self._cuts.unit[cut], z)).flatten(1)
+            columns = columns.mul_(self._jump[on_device(cut, z), None])
             columns = _sums_within(columns, rank)
-            where = new if real is None else real.nonzero().flatten()[new]
-            behind.index_add_(0, where, columns)
-        self._last = behind[end - begin - 1 if paths == 1 else -1]
+            behind.index_add_(0, on_device(real[new], z), columns)
+        self._last = behind[int(real[-1])]
         return made.view(-1, *layer.shape)
 
     def _remember(self, begin: int, end: int) -> None:
         """Enter the cuts of this chunk in the old piece that the next chunk goes on with."""
         if self._cut[end] < 0:
             return
-        since = max(begin, int(self._head[end]) + 1)
+        row, since = int(self._row[end]), max(begin, int(self._head[end]) + 1)
         cut = self._cut[since:end]
-        row = self._row[end]
-        self._change(self._cuts.sides, row.expand(cut.shape[0]), cut)
-        if self._follower is not None and cut.shape[0]:
+        self._change(self._cuts.sides, np.full(cut.size, row), cut)
+        if self._follower is not None and cut.size:
             self._base[row] = self._last
 
 
-def _sums_within(rows: Tensor, rank: Tensor) -> Tensor:
+def _sums_within(rows: Tensor, rank: Ints) -> Tensor:
     """Running sums of rows, begun anew at every row of rank 0; ranks count up from there."""
     highest = int(rank.max())
-    if highest == 0:
-        return rows
     if highest < _MANY:
-        order = rank.argsort(stable=True)
-        for now in order.split(torch.bincount(rank).tolist())[1:]:
-            rows[now] += rows[now - 1]
+        order = rank.argsort(kind="stable")
+        for now in np.split(order, np.bincount(rank).cumsum()[:-1])[1:]:
+            rows.index_add_(0, on_device(now, rows), rows.index_select(0, on_device(now - 1, rows)))
         return rows
     zero = rows.new_zeros(1, rows.shape[1])
     sums = integrate(zero, rows[None], rows.new_ones(1, rows.shape[0]))[0]
-    heads = torch.arange(rows.shape[0], device=rows.device) - rank
-    return sums[1:] - sums[heads] if int(heads.max()) else sums[1:]
+    heads = np.arange(rank.size) - rank
+    return sums[1:] - sums.index_select(0, on_device(heads, rows)) if heads.any() else sums[1:]

@@ -2,19 +2,20 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from implreg.tracing.program import Hinges
-from implreg.tracing.state import Stretch
+from implreg.tracing.state import Bools, Floats, Ints, Stretch, on_device
 
 
 @dataclass
 class Cuts:
     """Where the pieces of a stretch must be cut, and what holds on them.
 
-    S cuts, sorted by piece and t. `sides` says for every kink (or for the windows) what holds at the
-    start of each piece, (P * K, n) each: above the kink or not, or which entry is the largest.
+    S cuts, sorted by piece and t. `sides` says for every kink (or for the windows) what holds at
+    the start of each piece, (P * K, n) each: above the kink or not, or which entry is the largest.
 
     Attributes:
         row: the piece that each cut lies on, path * K + piece, (S,).
@@ -26,32 +27,43 @@ class Cuts:
         sides: see above.
     """
 
-    row: Tensor
-    t: Tensor
-    unit: Tensor
-    which: Tensor
-    order: Tensor
-    side: Tensor
+    row: Ints
+    t: Floats
+    unit: Ints
+    which: Ints
+    order: Ints
+    side: Bools | Ints
     sides: list[Tensor]
 
     def sort(self) -> "Cuts":
-        """The same cuts in order of piece and t; simultaneous ones by kink and unit."""
-        order = self.t.argsort(stable=True)
-        order = order[self.row[order].argsort(stable=True)]
+        """The same cuts in order of piece and t; simultaneous ones by order, kink and unit."""
+        at = np.lexsort((self.order, self.t, self.row))
         return Cuts(
-            *(x[order] for x in (self.row, self.t, self.unit, self.which, self.order, self.side)),
+            self.row[at], self.t[at], self.unit[at], self.which[at], self.order[at], self.side[at],
             self.sides,
-        )
+        )  # fmt: skip
 
 
 def find_crossings(
     operation: Hinges, stretch: Stretch, tolerance: Tensor, carried: list[Tensor] | None
 ) -> tuple[Cuts, list[Tensor]]:
-    """Where the pre-activation crosses a kink: compare its values at neighbouring knots."""
+    """Where the pre-activation crosses a kink: compare its values at neighbouring knots.
+
+    Args:
+        operation: the activation.
+        stretch: pieces on which its input is linear.
+        tolerance: how far from zero rounding may leave a zero, (P, n).
+        carried: the state at the end of the stretch before, if the path goes on.
+
+    Returns:
+        The cuts, and the state at the end of the stretch: for every kink, the side of each unit,
+        and whether the unit has had one.
+    """
     (value,) = operation.inputs
     z = stretch.at_knots(value)
     paths, knots, units = z.shape
     pieces = knots - 1
+    times = stretch.knots.ravel()
     found, sides, at_end = [], [], []
     for which, (kink, _) in enumerate(operation.kinks):
         height = z if kink == 0 else z - kink
@@ -59,23 +71,22 @@ def find_crossings(
         before = None if carried is None else carried[2 * which : 2 * which + 2]
         above, state = _settle(height > slack[:, None], height < -slack[:, None], before)
         at_end += state
-        place = _places(above[:, 1:] != above[:, :-1])
-        row, unit = place // units, place % units
+        row, unit = np.divmod(places(above[:, 1:] != above[:, :-1]), units)
         knot = row if paths == 1 else row + row // pieces  # of the start, among all knots
-        height, flat = height.view(-1, units), stretch.knots.reshape(-1)
-        start, end = height[knot, unit], height[knot + 1, unit]
-        span = end - start
-        share = torch.where(start * end < 0, -start / span, (start * span > 0).to(span.dtype))
-        begin = flat[knot]
-        t = torch.addcmul(begin, flat[knot + 1] - begin, share)
-        side = above.view(-1, units)[knot + 1, unit]
-        found.append((row, t, unit, torch.full_like(row, which), side))
+        start = pick(height, knot, unit).astype(np.float64)
+        end = pick(height, knot + 1, unit).astype(np.float64)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = np.where(start * end < 0, start / (start - end), start * (end - start) > 0)
+        begin = times[knot]
+        t = begin + (times[knot + 1] - begin) * share
+        side = pick(above, knot + 1, unit)
+        found.append((row, t, unit, np.full_like(row, which), side))
         sides.append(above[:, :-1].reshape(paths * pieces, units))
     if len(found) == 1:
-        row, t, unit, which_, side = found[0]
+        row, t, unit, kinks, side = found[0]
     else:
-        row, t, unit, which_, side = (torch.cat(x) for x in zip(*found, strict=True))
-    return Cuts(row, t, unit, which_, which_, side, sides).sort(), at_end
+        row, t, unit, kinks, side = (np.concatenate(x) for x in zip(*found, strict=True))
+    return Cuts(row, t, unit, kinks, kinks, side, sides).sort(), at_end
 
 
 def _settle(
@@ -83,15 +94,15 @@ def _settle(
 ) -> tuple[Tensor, list[Tensor]]:
     """On which side of a kink every knot is, (P, K + 1, n), and the state at the last one.
 
-    Knots that are neither above nor below are zeros. The state is a pair: the side of every unit, and
-    whether it has had one.
+    Knots that are neither above nor below are zeros: they have the side from before, or else the
+    one that comes next.
     """
-    known = above | below
+    known = below.logical_or_(above)
     if before is not None:
         side, had = before
         above[0, 0] = torch.where(had, side, above[0, 0])
         known[0, 0] |= had
-    if bool(known.all()):
+    if _all(known):
         return above, [above[0, -1].clone(), known[0, -1].clone()]
     some = known.any(dim=1)
     mixed = some & ~known.all(dim=1)
@@ -105,8 +116,21 @@ def _settle(
     return above, [above[0, -1].clone(), some[0].clone()]
 
 
-def _places(mask: Tensor) -> Tensor:
+def _all(mask: Tensor) -> bool:
+    return bool(mask.numpy().all() if mask.device.type == "cpu" else mask.all())
+
+
+def places(mask: Tensor) -> Ints:
     """Flat indices of the true entries."""
     if mask.device.type == "cpu":  # NumPy is several times faster at this
-        return torch.from_numpy(mask.numpy().ravel().nonzero()[0])
-    return mask.flatten().nonzero().flatten()
+        return np.flatnonzero(mask.numpy())
+    return mask.flatten().nonzero().flatten().cpu().numpy()
+
+
+def pick(values: Tensor, row: Ints, column: Ints) -> np.ndarray:
+    """Single entries of a tensor whose last axis is the columns, as an array."""
+    table = values.view(-1, values.shape[-1])
+    if table.device.type == "cpu":
+        picked: np.ndarray = table.numpy()[row, column]
+        return picked
+    return table[on_device(row, table), on_device(column, table)].cpu().numpy()

@@ -7,8 +7,8 @@ known by its value at the start and its slope on each piece. The operations act 
   on the pieces that are known before it;
 * a hinge (ReLU and its kin) is linear on a piece unless the pre-activation crosses a kink, and a
   linear function crosses where its values at two neighbouring knots lie on different sides: such a
-  piece is cut there. Where a single layer reads the result, slopes behind a new cut follow by adding
-  the column of its weights that belongs to the unit, so that cuts cost no product at all;
+  piece is cut there. Where a single layer reads the result, slopes behind a new cut follow by
+  adding the column of its weights that belongs to the unit, so that cuts cost no product at all;
 * max pooling likewise, where another entry of a window becomes the largest (`windows`).
 
 Pieces are taken depth first in chunks that fit in a cache (or in the memory that is allowed): the
@@ -22,13 +22,14 @@ zero at an end is no switch, and passing through zero along several knots is one
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from implreg.tracing.chunks import NewPieces
 from implreg.tracing.cuts import Cuts, find_crossings
 from implreg.tracing.program import Affine, Hinges, Program, Windows
-from implreg.tracing.state import Stretch
+from implreg.tracing.state import Stretch, on_device
 from implreg.tracing.windows import find_wins
 
 _ROUNDING = 64  # units of rounding that a zero may be off, relative to the unit's own size
@@ -90,15 +91,13 @@ class Refiner:
         for begin in range(0, self._x0.shape[0], group):
             x0, x1 = self._x0[begin : begin + group], self._x1[begin : begin + group]
             paths = x0.shape[0]
-            self._tolerance = self._tolerances(x0, x1)
-            self._group = begin
-            none = torch.full((paths, 1), -1, device=x0.device)
+            self._tolerance, self._group = self._tolerances(x0, x1), begin
             whole = Stretch(
-                path=torch.arange(begin, begin + paths, device=x0.device),
-                knots=x0.new_tensor([0.0, 1.0]).expand(paths, 2),
-                site=none,
-                unit=none,
-                count=[1] * paths,
+                path=np.arange(begin, begin + paths),
+                knots=np.tile([0.0, 1.0], (paths, 1)),
+                site=np.full((paths, 1), -1),
+                unit=np.full((paths, 1), -1),
+                count=np.ones(paths, dtype=np.int64),
                 first=True,
                 last=True,
                 rows={0: torch.cat([x0, x1 - x0])},
@@ -139,27 +138,29 @@ class Refiner:
         slopes, values = stretch.slopes(value), stretch.at_knots(value)
         before = slopes[:, :1] if stretch.first else self._last_slope
         gaps = slopes.diff(dim=1, prepend=before)
-        count = torch.tensor(stretch.count, device=slopes.device)
-        real = torch.arange(stretch.pieces, device=slopes.device) < count[:, None]
+        real = np.flatnonzero(np.arange(stretch.pieces) < stretch.count[:, None])
+        rows = on_device(real, slopes)
         if stretch.paths == 1:
-            self._last_slope = slopes[:, stretch.count[0] - 1 : stretch.count[0]]
+            self._last_slope = slopes[:, int(stretch.count[0]) - 1][:, None]
+        finished = stretch.path if stretch.last else stretch.path[:0]
         return Part(
-            path=stretch.path.repeat_interleave(count),
-            start=stretch.knots[:, :-1][real],
-            site=stretch.site[real],
-            unit=stretch.unit[real],
-            slopes=slopes[real],
-            gaps=gaps[real],
-            values=values[:, :-1][real],
-            finished=stretch.path if stretch.last else stretch.path[:0],
-            ends=values[:, -1] if stretch.last else values[:0, -1],
+            path=on_device(stretch.path.repeat(stretch.count), rows),
+            start=on_device(stretch.knots[:, :-1].ravel()[real], slopes),
+            site=on_device(stretch.site.ravel()[real], rows),
+            unit=on_device(stretch.unit.ravel()[real], rows),
+            slopes=slopes.flatten(0, 1).index_select(0, rows),
+            gaps=gaps.flatten(0, 1).index_select(0, rows),
+            values=values[:, :-1].flatten(0, 1).index_select(0, rows),
+            finished=on_device(finished, rows),
+            ends=values[: finished.size, -1],
         )
 
     def _cut(self, stretch: Stretch, site: int) -> Iterator[Part]:
         """Cut the pieces where operation `site` switches, and go on with each chunk."""
         operation = self._program.operations[site]
         carried = None if stretch.first else self._carried[site]
-        tolerance = self._tolerance[site][stretch.path - self._group]
+        first = int(stretch.path[0]) - self._group
+        tolerance = self._tolerance[site][first : first + stretch.paths]
         if isinstance(operation, Hinges):
             cuts, at_end = find_crossings(operation, stretch, tolerance, carried)
         else:

@@ -24,9 +24,9 @@ _FORMAT = 1  # of saved traces
 class Trace:
     """The outputs of a network along P paths, exactly: every switch, every piece.
 
-    A path has N straight segments, one if it joins two samples. S switches over all paths, sorted by
-    path and then by t, make S + P * N pieces. C is the number of outputs. Times are positions on the
-    path, 0 at its start and N at its end; slopes and gaps are per unit of t (see
+    A path has N straight segments, one if it joins two samples. S switches over all paths, sorted
+    by path and then by t, make S + P * N pieces. C is the number of outputs. Times are positions on
+    the path, 0 at its start and N at its end; slopes and gaps are per unit of t (see
     `per_unit_length`). Float tensors have the type of the arithmetic, index tensors are int64.
 
     At a corner of a polyline the slope jumps because the direction does: a piece ends there without
@@ -198,7 +198,9 @@ class Trace:
                 version = int(held["format"])
                 layers = tuple(str(x) for x in held["layers"])
                 tensors = {
-                    f.name: torch.from_numpy(held[f.name]) for f in fields(cls) if f.name != "layers"
+                    f.name: torch.from_numpy(held[f.name])
+                    for f in fields(cls)
+                    if f.name != "layers"
                 }
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             what = getattr(error, "strerror", None) or type(error).__name__
@@ -225,6 +227,11 @@ def switch_table(
 ) -> pd.DataFrame:
     """One row per switch, see `Trace.to_table`."""
     table = pd.DataFrame(
-        {"path": path.cpu().numpy(), "t": t.cpu().numpy(), "layer": layers, "unit": unit.cpu().numpy()}
+        {
+            "path": path.cpu().numpy(),
+            "t": t.cpu().numpy(),
+            "layer": layers,
+            "unit": unit.cpu().numpy(),
+        }
     )
     return pd.concat([table, pd.DataFrame(gaps.cpu().numpy()).add_prefix("gap_")], axis=1)

@@ -1,9 +1,20 @@
-"""Piecewise linear functions on stretches of paths, and their integrals."""
+"""Piecewise linear functions on stretches of paths, and their integrals.
+
+What is computed with (values, slopes) lies in tensors on the device of the network. Where pieces
+start and which unit switches there is bookkeeping: small integer arrays, in NumPy, whose calls
+cost less.
+"""
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
 _BLOCK = 16  # pieces that one triangular product integrates
 _LONG_ROW = 256  # entries from which on that is the quicker way
@@ -20,18 +31,18 @@ class Stretch:
         knots: where the pieces start, and the end, (P, K + 1).
         site: the operation that switches at the start of each piece, -1 for none, (P, K).
         unit: which of its units does, (P, K).
-        count: number of real pieces of each path.
+        count: number of real pieces of each path, (P,).
         first: the stretch begins where its path begins.
         last: the stretch ends where its path ends.
         rows: for each value of the program, P rows with its value at the start and then P * K rows
             with its slope on each piece, (P + P * K, *shape).
     """
 
-    path: Tensor
-    knots: Tensor
-    site: Tensor
-    unit: Tensor
-    count: list[int]
+    path: Ints
+    knots: Floats
+    site: Ints
+    unit: Ints
+    count: Ints
     first: bool
     last: bool
     rows: dict[int, Tensor]
@@ -39,12 +50,12 @@ class Stretch:
     @property
     def paths(self) -> int:
         """P."""
-        return self.knots.shape[0]
+        return len(self.knots)
 
     @property
     def pieces(self) -> int:
         """K."""
-        return self.knots.shape[1] - 1
+        return len(self.knots[0]) - 1
 
     def start(self, value: int) -> Tensor:
         """A value of the program where the stretch starts, (P, n)."""
@@ -57,17 +68,26 @@ class Stretch:
 
     def at_knots(self, value: int) -> Tensor:
         """A value of the program at every knot, (P, K + 1, n)."""
-        return integrate(self.start(value), self.slopes(value), self.knots.diff(dim=1))
+        slopes = self.slopes(value)
+        return integrate(self.start(value), slopes, on_device(np.diff(self.knots), slopes))
 
-    def at(self, value: int, path: int, t: Tensor) -> Tensor:
+    def at(self, value: int, path: int, t: float) -> Tensor:
         """A value of the program at one time of one of the paths, (1, n)."""
-        elapsed = torch.minimum(self.knots[path, 1:], t) - self.knots[path, :-1]
+        knots, slopes = self.knots[path], self.slopes(value)[path]
+        elapsed = np.clip(np.minimum(knots[1:], t) - knots[:-1], 0, None)
         start = self.start(value)[path : path + 1]
-        return torch.addmm(start, elapsed.clamp(min=0)[None], self.slopes(value)[path])
+        return torch.addmm(start, on_device(elapsed[None], slopes), slopes)
 
     def with_rows(self, rows: dict[int, Tensor]) -> "Stretch":
         """The same stretch with other values."""
         return replace(self, rows=rows)
+
+
+def on_device(array: NDArray[np.generic], like: Tensor) -> Tensor:
+    """A bookkeeping array where `like` lies; floating numbers in its type."""
+    tensor = torch.from_numpy(array)
+    dtype = like.dtype if tensor.is_floating_point() and like.is_floating_point() else tensor.dtype
+    return tensor.to(device=like.device, dtype=dtype)
 
 
 def integrate(start: Tensor, slopes: Tensor, steps: Tensor) -> Tensor:
@@ -79,8 +99,9 @@ def integrate(start: Tensor, slopes: Tensor, steps: Tensor) -> Tensor:
         steps: length of each piece, (P, K).
 
     Returns:
-        Values at all knots, (P, K + 1, n). Long rows are summed as products with triangular matrices, a
-        block of pieces at a time: a cumulative sum along so long a stride is several times slower.
+        Values at all knots, (P, K + 1, n). Long rows are summed as products with triangular
+        matrices, a block of pieces at a time: a cumulative sum along so long a stride is several
+        times slower.
     """
     paths, pieces, entries = slopes.shape
     values = slopes.new_empty(paths, pieces + 1, entries)
@@ -88,8 +109,8 @@ def integrate(start: Tensor, slopes: Tensor, steps: Tensor) -> Tensor:
     if pieces == 1:
         torch.addcmul(start, slopes[:, 0], steps, out=values[:, 1])
     elif entries < _LONG_ROW or pieces % _BLOCK:
-        torch.cumsum(slopes * steps[..., None], dim=1, out=values[:, 1:])
-        values[:, 1:] += start[:, None]
+        torch.mul(slopes, steps[..., None], out=values[:, 1:])
+        torch.cumsum(values, dim=1, out=values)
     else:
         blocks = pieces // _BLOCK
         slopes = slopes.reshape(paths * blocks, _BLOCK, entries)

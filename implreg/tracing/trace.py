@@ -72,8 +72,8 @@ def trace(
         paths: `implreg.pairs(...)`; two tensors (x0, x1) of shape (P, *input); or
             `implreg.polyline(...)`. On the device of the network.
         dtype: of the arithmetic, `torch.float64` or `torch.float32`.
-        memory: bound on the working set, in bytes or as "512MB", besides the network and the result;
-            half of the free memory by default. It decides how many pieces are taken at a time.
+        memory: bound on the working set, in bytes or as "512MB", besides the network and the
+            result; half of the free memory by default. It bounds how many pieces are taken at once.
         progress: show a progress bar; by default only if the work takes longer than two seconds.
 
     Returns:
@@ -81,8 +81,8 @@ def trace(
 
     Raises:
         InputError: the network is not piecewise linear, see `read`; samples of another shape, not
-            finite, not of a floating type, on another device; two equal ends; too little memory for a
-            single piece (the message says how much would do).
+            finite, not of a floating type, on another device; two equal ends; too little memory
+            for a single piece (the message says how much would do).
         ArithmeticError: traced and actual outputs differ: the network is not what it seemed.
         Interrupted: Ctrl-C; the exception keeps what was traced.
 
@@ -116,8 +116,8 @@ def stream(
     """Like `trace`, but hand out the pieces as they are found, in order, and keep none.
 
     For paths with more pieces than one wants to hold; `implreg.measures.streamed` computes measures
-    this way. A path of a polyline comes as its segments one by one, each with positions from 0 to 1:
-    `Part.path` counts segments. Arguments and errors are those of `trace`.
+    this way. A path of a polyline comes as its segments one by one, each with positions from 0 to
+    1: `Part.path` counts segments. Arguments and errors are those of `trace`.
     """
     return iter(Tracer(net, paths, dtype=dtype, memory=memory, progress=progress))
 
@@ -155,8 +155,8 @@ class Tracer:
     ) -> tuple[Program, Tensor, Tensor, int]:
         if program.dtype != dtype:
             raise InputError(
-                f"dtype must be that of the program, {program.dtype}, got {dtype}; read the network "
-                f"again with that dtype."
+                f"dtype must be that of the program, {program.dtype}, got {dtype}; read the "
+                f"network again with that dtype."
             )
         x0, x1, number = segments(paths, dtype)
         _same_device(program.device, x0)
@@ -256,11 +256,11 @@ def _rows(program: Program, memory: int | str | None) -> dict[int, int]:
     widest, each = {}, {}
     for place, following in zip(places, [*program.sites, len(program.operations)], strict=True):
         first = place + 1 if place < 0 else program.follower(place) or place
-        made = program.operations[first:following]
-        sizes = [max(prod(o.shape), o.index.numel() if isinstance(o, Windows) else 0) for o in made]
-        taken = [program.size(v) for o in program.operations[following : following + 1]
-                 for v in o.inputs]  # fmt: skip
-        widest[place] = max([1, *sizes, *taken])
+        sizes = [prod(operation.shape) for operation in program.operations[first:following]]
+        for operation in program.operations[following : following + 1]:
+            sizes += [program.size(value) for value in operation.inputs]
+            sizes += [operation.index.numel()] if isinstance(operation, Windows) else []
+        widest[place] = max([1, *sizes])
         live = sum(program.size(v) for v in program.live(max(place, 0)))
         each[place] = item * (_ARRAYS * widest[place] + live)
     least = 2 * sum(each.values())
@@ -311,7 +311,7 @@ class _Comparison:
         if net is None:
             self._own = program.values(points)[program.output].flatten(1)
         else:
-            self._own = cast(Tensor, net(points)).flatten(1)
+            self._own = cast(Tensor, net(points.clone())).flatten(1)
         self._seen = torch.full_like(self._own, torch.nan)
         self._scale = self._own.abs().max()
 

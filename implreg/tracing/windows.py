@@ -3,34 +3,35 @@
 On a piece the entries of a window are lines. Their maximum is convex, so a line that is the largest
 at both ends of a piece is so all along it; else the envelope is walked from one winner to the next.
 
-**Ties.** Entries that are equal along a piece (mostly zeros from a ReLU) are one winner: where a tie
-ends or begins, the kink belongs to the unit that ends or begins it, and the pool does not switch.
+**Ties.** Entries that are equal along a piece (mostly zeros from a ReLU) are one winner: where a
+tie ends or begins, the kink belongs to the unit that ends or begins it, and the pool does not
+switch.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from implreg.tracing.cuts import Cuts
 from implreg.tracing.program import Windows
 from implreg.tracing.state import Stretch
 
 
 def find_wins(
     operation: Windows, stretch: Stretch, tolerance: Tensor, carried: list[Tensor] | None
-) -> "tuple[Cuts, list[Tensor]]":
+) -> tuple[Cuts, list[Tensor]]:
     """Where another entry of a window becomes the largest.
 
     Args:
         operation: max pooling over n windows of w entries.
         stretch: pieces on which its input is linear.
         tolerance: how far apart rounding may leave equal entries, (P, inputs).
-        carried: the state at the end of the stretch before, if the path goes on: the winners (n,)
-            and which entries tied with them on the last piece (n, w).
+        carried: the state at the end of the stretch before, if the path goes on.
 
     Returns:
-        The cuts, with the winner at the start of each piece as their sides; and the new state.
+        The cuts, with the winner at the start of each piece as their sides; and the state at the
+        end: the winners (n,) and which entries tied with them on the last piece (n, w).
     """
-    from implreg.tracing.refine import Cuts
-
     (value,) = operation.inputs
     index = operation.index
     windows, wide = index.shape
@@ -38,88 +39,87 @@ def find_wins(
     slopes = stretch.slopes(value)[:, :, index]  # (P, K, n, w)
     z = stretch.at_knots(value)[:, :, index]  # (P, K + 1, n, w)
     slack = tolerance[:, index].amax(dim=-1)[:, None, :, None]
-    start, end = z[:, :-1], z[:, 1:]
-    steep = slack / stretch.knots.diff(dim=1).clamp(min=torch.finfo(z.dtype).tiny)[:, :, None, None]
+    top = z >= z.amax(dim=-1, keepdim=True) - slack
+    at_start, at_end = top[:, :-1], top[:, 1:]
+    all_along = at_start & at_end
+    first, last = _steepest(slopes, at_start), _steepest(-slopes, at_end)
+    steepest = torch.where(all_along, slopes, -torch.inf).amax(dim=-1, keepdim=True)
+    winner = (all_along & (slopes >= steepest - slack)).to(torch.int8).argmax(dim=-1)
+    decided = all_along.any(dim=-1)
+    first, last = torch.where(decided, winner, first), torch.where(decided, winner, last)
 
-    starts_top = start >= start.amax(dim=-1, keepdim=True) - slack
-    ends_top = end >= end.amax(dim=-1, keepdim=True) - slack
-    both = starts_top & ends_top
-    first = _steepest(slopes, starts_top)
-    last = _steepest(-slopes, ends_top)
-    # A line that is largest at both ends is the winner of the whole piece.
-    all_along = both.any(dim=-1)
-    winner_all = both.to(torch.int8).argmax(dim=-1)
-    first = torch.where(all_along, winner_all, first)
-    last = torch.where(all_along, winner_all, last)
+    def tied(path: Tensor, piece: Tensor, unit: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        """Whether two entries are equal along a piece."""
+        apart = slopes[path, piece, unit, a] - slopes[path, piece, unit, b]
+        near = apart.abs() <= slack[path, 0, unit, 0]
+        return near & all_along[path, piece, unit, a] & all_along[path, piece, unit, b]
 
-    rows, times, units, orders, sides = [], [], [], [], []
+    found: list[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]] = []
 
-    def note(path: Tensor, piece: Tensor, unit: Tensor, t: Tensor, order: int, side: Tensor) -> None:
-        rows.append(path * pieces + piece)
-        times.append(t)
-        units.append(unit)
-        orders.append(torch.full_like(unit, order))
-        sides.append(side)
+    def note(row: Tensor, t: Tensor, unit: Tensor, order: int, side: Tensor) -> None:
+        found.append((row, t, unit, torch.full_like(unit, order), side))
+
+    knots = torch.from_numpy(stretch.knots).to(z.device)
+    base = first.clone()
+    if carried is not None:
+        winner_before, tied_before = carried
+        unit = (winner_before != first[0, 0]).nonzero().flatten()
+        now, was, zero = first[0, 0, unit], winner_before[unit], torch.zeros_like(unit)
+        real = ~(tied_before[unit, now] | tied(zero, zero, unit, was, now))
+        unit, now, was = unit[real], now[real], was[real]
+        base[0, 0, unit] = was
+        note(torch.zeros_like(unit), knots[0, 0].expand(unit.shape[0]), unit, 0, now)
 
     # Inside pieces: from winner to winner.
     path, piece, unit = (first != last).nonzero(as_tuple=True)
     now, goal = first[path, piece, unit], last[path, piece, unit]
-    v, s = start[path, piece, unit], slopes[path, piece, unit]
-    begin, stop = stretch.knots[path, piece], stretch.knots[path, piece + 1]
-    for order in range(wide):
+    v, s = z[path, piece, unit], slopes[path, piece, unit]
+    row, begin, stop = path * pieces + piece, knots[path, piece], knots[path, piece + 1]
+    for order in range(1, wide):
         if not now.shape[0]:
             break
         own = now[:, None]
         lead, faster = v.gather(1, own) - v, s - s.gather(1, own)
         ahead = torch.where(faster > 0, (lead / faster).clamp(min=0), torch.inf)
         soonest = ahead.amin(dim=1, keepdim=True)
-        tied = ahead <= soonest
-        following = torch.where(tied, s, -torch.inf).argmax(dim=1)
+        following = torch.where(ahead <= soonest, s, -torch.inf).argmax(dim=1)
         t = begin + soonest[:, 0]
-        over = ~(t < stop) | (order == wide - 1)
-        following = torch.where(over, goal, following)
-        t = torch.minimum(t, stop)
-        note(path, piece, unit, t, order, following)
-        go_on = (following != goal).nonzero().flatten()
-        path, piece, unit, goal, v, s, begin, stop = (
-            x[go_on] for x in (path, piece, unit, goal, v, s, begin, stop)
+        # The winner at the end may tie with what was found; and rounding may hide its coming.
+        at = torch.stack([following, goal], dim=1)
+        apart = torch.maximum(_apart(v, at), _apart(s, at))
+        there = (apart <= slack[row // pieces, 0, unit, 0]) | (t >= stop) | (order == wide - 1)
+        following = torch.where(there, goal, following)
+        note(row, torch.minimum(t, stop), unit, order, following)
+        on = (following != goal).nonzero().flatten()
+        row, unit, goal, v, s, begin, stop, now = (
+            x[on] for x in (row, unit, goal, v, s, begin, stop, following)
         )
-        now = following[go_on]
 
     # At knots: another winner behind than before, unless the two tie on either side.
-    before, after = last[:, :-1], first[:, 1:]
-    path, piece, unit = (before != after).nonzero(as_tuple=True)
-    was, now = before[path, piece, unit], after[path, piece, unit]
-    tie_before = both[path, piece, unit, was] & both[path, piece, unit, now]
-    tie_after = both[path, piece + 1, unit, was] & both[path, piece + 1, unit, now]
-    real = ~(tie_before | tie_after)
+    path, piece, unit = (last[:, :-1] != first[:, 1:]).nonzero(as_tuple=True)
+    was, now = last[path, piece, unit], first[path, piece + 1, unit]
+    real = ~(tied(path, piece, unit, was, now) | tied(path, piece + 1, unit, was, now))
     path, piece, unit, now = (x[real] for x in (path, piece, unit, now))
-    note(path, piece, unit, stretch.knots[path, piece + 1], wide, now)
-    base = first.clone()
-    if carried is not None:
-        winner, tied_mask = carried
-        changed = (winner != first[0, 0]).nonzero().flatten()
-        now = first[0, 0, changed]
-        was = winner[changed]
-        tie_before = tied_mask[changed, now]
-        tie_after = both[0, 0, changed, was] & both[0, 0, changed, now]
-        real = ~(tie_before | tie_after)
-        changed, now, was = changed[real], now[real], was[real]
-        zero = torch.zeros_like(changed)
-        base[0, 0, changed] = was
-        # Comes before whatever else the window does on this piece.
-        orders = [o + 1 for o in orders]
-        note(zero, zero, changed, stretch.knots[0, 0].expand(len(changed)), 0, now)
+    note(path * pieces + piece, knots[path, piece + 1], unit, wide, now)
 
-    row, t, unit, order, side = (
-        torch.cat(x) for x in (rows, times, units, orders, sides)
-    )
-    state_tie = both[0, -1] & both[0, -1].gather(1, last[0, -1][:, None])
-    at_end = [last[0, -1].clone(), state_tie]
-    cuts = Cuts(
-        row, t, unit, torch.zeros_like(unit), order, side, [base.reshape(paths * pieces, windows)]
-    )
-    return cuts.sort(), at_end
+    row_, t_, unit_, order_, side_ = (torch.cat(x).cpu().numpy() for x in zip(*found, strict=True))
+    sides = [base.reshape(paths * pieces, windows)]
+    cuts = Cuts(row_, t_.astype(np.float64), unit_, np.zeros_like(unit_), order_, side_, sides)
+    state = [last[0, -1].clone(), _tied_with_last(slopes, all_along, slack, last)]
+    return cuts.sort(), state
+
+
+def _tied_with_last(slopes: Tensor, all_along: Tensor, slack: Tensor, last: Tensor) -> Tensor:
+    """Which entries equal the winner along the last piece, (n, w)."""
+    winner = last[0, -1][:, None]
+    near = (slopes[0, -1] - slopes[0, -1].gather(1, winner)).abs() <= slack[0, 0]
+    return near & all_along[0, -1] & all_along[0, -1].gather(1, winner)
+
+
+def _apart(lines: Tensor, pair: Tensor) -> Tensor:
+    """How far apart two of the columns are in each row."""
+    a, b = lines.gather(1, pair).unbind(dim=1)
+    return (a - b).abs()
 
 
 def _steepest(slopes: Tensor, among: Tensor) -> Tensor:
