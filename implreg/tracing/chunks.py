@@ -114,12 +114,13 @@ class NewPieces:
                 if not fresh:
                     at_start = old.at(value, path, float(self._start[begin]))
                     rows[value][0] = at_start.view(self._program.shape(value))
-        z, sides = self._at_start(path, stop, begin, fresh)
         real = np.flatnonzero(~filling)
         if self._follower is None:
+            z, sides = self._at_start(path, stop, begin, fresh)
             rows[self._site + 1] = self._through(z, sides, begin, end, row, real)
         else:
-            rows[self._follower + 1] = self._behind(z, sides, begin, end, row, real)
+            behind = self._base[path:stop] if fresh else self._behind_start(path, begin)
+            rows[self._follower + 1] = self._behind(behind, begin, end, row, real, paths)
         if end < last:
             self._remember(begin, end)
         return Stretch(
@@ -188,14 +189,21 @@ class NewPieces:
                 side[on_device(where[now], side), on_device(unit, side)] = on_device(value, side)
 
     def _behind_old_pieces(self) -> tuple[Tensor, Tensor]:
-        """What the layer makes of the old pieces, and the activation's jumps at the cuts, (S,)."""
+        """What the layer makes of the old stretch, and the activation's jumps at the cuts, (S,)."""
         operation, cuts, old, layer = self._operation, self._cuts, self._stretch, self._layer
         assert isinstance(operation, Hinges) and isinstance(layer, Affine)
-        slopes = old.rows[self._value][old.paths :]
-        shaped = (-1, *operation.shape)
-        factor = operation.factor([s.view(shaped) for s in cuts.sides], slopes.dtype)
-        base = layer.linear(factor.mul_(slopes)).flatten(1)
-        jump = pick(slopes.flatten(1), cuts.row, cuts.unit)
+        taken, shaped = old.rows[self._value], (-1, *operation.shape)
+        sides = [side.view(shaped) for side in cuts.sides]
+        rows = torch.empty_like(taken).view(shaped)
+        starts = [side[:: old.pieces] for side in sides]
+        rows[: old.paths] = operation.value(taken[: old.paths].view(shaped), starts)
+        factor = operation.factor(sides, rows.dtype)
+        torch.mul(taken[old.paths :].view(shaped), factor, out=rows[old.paths :])
+        behind = layer.linear(rows)
+        if layer.bias is not None:
+            behind[: old.paths] += layer.bias
+
+        jump = pick(taken[old.paths :].flatten(1), cuts.row, cuts.unit)
         jump = np.where(cuts.side, jump, -jump)
         for which, (_, change) in enumerate(operation.kinks):
             if isinstance(change, Tensor):
@@ -203,32 +211,40 @@ class NewPieces:
             else:
                 sizes = np.full_like(jump, change)
             jump = np.where(cuts.which == which, jump * sizes, jump)
-        return base, on_device(jump, slopes)
+        return behind.flatten(1), on_device(jump, taken)
+
+    def _behind_start(self, path: int, begin: int) -> Tensor:
+        """What the layer makes of a single time, where a chunk starts within a stretch, (1, m)."""
+        operation, layer = self._operation, self._layer
+        assert isinstance(operation, Hinges) and isinstance(layer, Affine)
+        z, sides = self._at_start(path, path + 1, begin, fresh=False)
+        shaped = (-1, *operation.shape)
+        made = layer.linear(operation.value(z.view(shaped), [s.view(shaped) for s in sides]))
+        return (made if layer.bias is None else made + layer.bias).flatten(1)
 
     def _behind(
-        self, z: Tensor, start_sides: list[Tensor], begin: int, end: int, row: Ints, real: Ints
+        self, start: Tensor, begin: int, end: int, row: Ints, real: Ints, paths: int
     ) -> Tensor:
-        """What the layer behind the operation makes of new pieces: old ones, plus columns."""
-        operation, layer, paths = self._operation, self._layer, z.shape[0]
-        assert isinstance(operation, Hinges) and isinstance(layer, Affine)
-        assert layer.columns is not None
-        shaped = (-1, *operation.shape)
-        start = layer.linear(operation.value(z.view(shaped), [s.view(shaped) for s in start_sides]))
-        if layer.bias is not None:
-            start = start + layer.bias
-        made = start.new_empty(paths + row.size, self._base.shape[1])
-        made[:paths] = start.flatten(1)
+        """What the layer behind the operation makes of new pieces: old ones, plus columns.
+
+        `start`: what it makes of the start of the chunk, (P, m).
+        """
+        layer = self._layer
+        assert isinstance(layer, Affine) and layer.columns is not None
+        made = start.new_empty(paths + row.size, start.shape[1])
+        made[:paths] = start
         behind = made[paths:]
-        torch.index_select(self._base, 0, on_device(row, z), out=behind)
+        source = on_device(self._stretch.paths + row, start)
+        torch.index_select(self._base, 0, source, out=behind)
 
         new = np.flatnonzero(self._cut[begin:end] >= 0)
         if new.size:
             cut = self._cut[begin:end][new]
             rank = new + begin - np.maximum(self._head[begin:end][new] + 1, begin)
-            columns = layer.columns(on_device(self._cuts.unit[cut], z)).flatten(1)
-            columns = columns.mul_(self._jump[on_device(cut, z), None])
+            columns = layer.columns(on_device(self._cuts.unit[cut], start)).flatten(1)
+            columns = columns.mul_(self._jump[on_device(cut, start), None])
             columns = _sums_within(columns, rank)
-            behind.index_add_(0, on_device(real[new], z), columns)
+            behind.index_add_(0, on_device(real[new], start), columns)
         self._last = behind[int(real[-1])]
         return made.view(-1, *layer.shape)
 
@@ -240,7 +256,7 @@ class NewPieces:
         cut = self._cut[since:end]
         self._change(self._cuts.sides, np.full(cut.size, row), cut)
         if self._follower is not None and cut.size:
-            self._base[row] = self._last
+            self._base[self._stretch.paths + row] = self._last
 
 
 def _sums_within(rows: Tensor, rank: Ints) -> Tensor:

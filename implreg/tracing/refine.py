@@ -80,9 +80,9 @@ class Refiner:
         self._program = program
         self._x0, self._x1 = x0, x1
         self._rows = rows
-        self._tolerance: dict[int, Tensor] = {}
+        self._tolerances: dict[int, Tensor] = {}
         self._carried: dict[int, list[Tensor]] = {}
-        self._group = 0
+        self._group = (0, x0, x1)
         self._last_slope = x0.new_empty(0)
 
     def parts(self) -> Iterator[Part]:
@@ -91,7 +91,7 @@ class Refiner:
         for begin in range(0, self._x0.shape[0], group):
             x0, x1 = self._x0[begin : begin + group], self._x1[begin : begin + group]
             paths = x0.shape[0]
-            self._tolerance, self._group = self._tolerances(x0, x1), begin
+            self._group, self._tolerances = (begin, x0, x1), {}
             whole = Stretch(
                 path=np.arange(begin, begin + paths),
                 knots=np.tile([0.0, 1.0], (paths, 1)),
@@ -104,18 +104,25 @@ class Refiner:
             )
             yield from self._advance(whole, 0)
 
-    def _tolerances(self, x0: Tensor, x1: Tensor) -> dict[int, Tensor]:
-        """How far from zero rounding may leave a zero, (P, n) for every switching operation."""
-        ends = self._program.values(torch.cat([x0, x1]))
-        eps = torch.finfo(x0.dtype).eps
-        found = {}
-        for site in self._program.sites:
-            operation = self._program.operations[site]
-            z = ends[operation.inputs[0]].flatten(1).abs()
-            size = torch.maximum(z[: x0.shape[0]], z[x0.shape[0] :])
-            layer = size.amax(dim=1, keepdim=True)
-            found[site] = eps * (_ROUNDING * size + _FLOOR * layer)
-        return found
+    def _tolerance(self, stretch: Stretch, site: int) -> Tensor:
+        """How far from zero rounding may leave the operation's input where it is zero, (P, n).
+
+        It goes by the size of that input at the two ends of the path.
+        """
+        (value,) = self._program.operations[site].inputs
+        if stretch.first and stretch.last:
+            start = stretch.start(value)
+            steps = on_device(np.diff(stretch.knots)[:, None], start)
+            end = torch.baddbmm(start[:, None], steps, stretch.slopes(value))[:, 0]
+            return _slack(start, end)
+        begin, x0, x1 = self._group
+        if not self._tolerances:  # of the whole group, as a stretch does not know its ends
+            ends = self._program.values(torch.cat([x0, x1]))
+            for i in self._program.sites:
+                z = ends[self._program.operations[i].inputs[0]].flatten(1)
+                self._tolerances[i] = _slack(z[: x0.shape[0]], z[x0.shape[0] :])
+        first = int(stretch.path[0]) - begin
+        return self._tolerances[site][first : first + stretch.paths]
 
     def _advance(self, stretch: Stretch, position: int) -> Iterator[Part]:
         """Send a stretch through the operations from `position` on."""
@@ -159,8 +166,7 @@ class Refiner:
         """Cut the pieces where operation `site` switches, and go on with each chunk."""
         operation = self._program.operations[site]
         carried = None if stretch.first else self._carried[site]
-        first = int(stretch.path[0]) - self._group
-        tolerance = self._tolerance[site][first : first + stretch.paths]
+        tolerance = self._tolerance(stretch, site)
         if isinstance(operation, Hinges):
             cuts, at_end = find_crossings(operation, stretch, tolerance, carried)
         else:
@@ -182,3 +188,9 @@ def _apply(operation: Affine, rows: dict[int, Tensor], paths: int) -> Tensor:
         made = made.contiguous() if made.is_contiguous() else made.clone()
         made[:paths] += operation.bias
     return made
+
+
+def _slack(start: Tensor, end: Tensor) -> Tensor:
+    size = torch.maximum(start.abs(), end.abs())
+    layer = size.amax(dim=1, keepdim=True)
+    return torch.finfo(size.dtype).eps * (_ROUNDING * size + _FLOOR * layer)
