@@ -2,7 +2,7 @@
 
 from implreg.tracing.paths import Paths, Polyline, polyline
 from implreg.tracing.program import Program
-from implreg.tracing.record import read
+from implreg.tracing.read import read
 from implreg.tracing.refine import Part
 from implreg.tracing.result import Trace
 from implreg.tracing.trace import Interrupted, stream, trace

@@ -37,7 +37,8 @@ class NewPieces:
         self._program, self._stretch, self._site, self._cuts = program, stretch, site, cuts
         self._operation: Hinges | Windows = operation
         self._value = operation.inputs[0]
-        self._follower = program.follower(site)
+        follower = program.follower(site)
+        self._follower = None if follower is None else follower[0]
 
         pieces = stretch.pieces
         old_row = np.flatnonzero(np.arange(pieces) < stretch.count[:, None])
@@ -65,8 +66,8 @@ class NewPieces:
         self._head[old_place], self._head[cut_place] = old_place, old_place[number[cuts.row]]
         self._cut[old_place], self._cut[cut_place] = -1, cut
         self._count = stretch.count + np.bincount(cuts.row // pieces, minlength=stretch.paths)
-        if self._follower is not None:
-            self._layer = program.operations[self._follower]
+        if follower is not None:
+            self._layer = follower[1]
             self._base, self._jump = self._behind_old_pieces()
 
     def chunks(self, limit: int) -> Iterator[Stretch]:
@@ -191,7 +192,7 @@ class NewPieces:
     def _behind_old_pieces(self) -> tuple[Tensor, Tensor]:
         """What the layer makes of the old stretch, and the activation's jumps at the cuts, (S,)."""
         operation, cuts, old, layer = self._operation, self._cuts, self._stretch, self._layer
-        assert isinstance(operation, Hinges) and isinstance(layer, Affine)
+        assert isinstance(operation, Hinges)
         taken, shaped = old.rows[self._value], (-1, *operation.shape)
         sides = [side.view(shaped) for side in cuts.sides]
         rows = torch.empty_like(taken).view(shaped)
@@ -216,7 +217,7 @@ class NewPieces:
     def _behind_start(self, path: int, begin: int) -> Tensor:
         """What the layer makes of a single time, where a chunk starts within a stretch, (1, m)."""
         operation, layer = self._operation, self._layer
-        assert isinstance(operation, Hinges) and isinstance(layer, Affine)
+        assert isinstance(operation, Hinges)
         z, sides = self._at_start(path, path + 1, begin, fresh=False)
         shaped = (-1, *operation.shape)
         made = layer.linear(operation.value(z.view(shaped), [s.view(shaped) for s in sides]))
@@ -230,7 +231,7 @@ class NewPieces:
         `start`: what it makes of the start of the chunk, (P, m).
         """
         layer = self._layer
-        assert isinstance(layer, Affine) and layer.columns is not None
+        assert layer.columns is not None
         made = start.new_empty(paths + row.size, start.shape[1])
         made[:paths] = start
         behind = made[paths:]

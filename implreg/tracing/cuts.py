@@ -37,7 +37,8 @@ class Cuts:
 
     def sort(self) -> "Cuts":
         """The same cuts in order of piece and t; simultaneous ones by order, kink and unit."""
-        at = np.lexsort((self.order, self.t, self.row))
+        keys = (self.order, self.t, self.row) if self.order.any() else (self.t, self.row)
+        at = np.lexsort(keys)
         return Cuts(
             self.row[at], self.t[at], self.unit[at], self.which[at], self.order[at], self.side[at],
             self.sides,

@@ -8,13 +8,15 @@ Three kinds of operation are enough for every continuous piecewise linear networ
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 
 import torch
 from torch import Tensor
 
 Shape = tuple[int, ...]
+# Where unit impulses at flat indices (k,) go, and their factors there (None: 1).
+Moves = Callable[[Tensor], tuple[Tensor, Tensor | None]]
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Affine:
         bias: the constant, of a shape that broadcasts to `shape`, or None.
         columns: the rows of the map for unit impulses: flat indices of input entries (k,) ->
             (k, *shape). None where applying `linear` is as good.
+        moves: for a map that makes another single impulse of a unit impulse: which one.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Affine:
     linear: Callable[..., Tensor] = field(repr=False)
     bias: Tensor | None = field(default=None, repr=False)
     columns: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
+    moves: Moves | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -67,14 +71,12 @@ class Hinges:
 
     def factor(self, on: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
         """Slope of the function, given for every kink whether the entry is above it."""
-        (_, change), *others = self.kinks
-        total = on[0].to(dtype)
-        if not (isinstance(change, float) and change == 1.0):
-            total = total * change
-        for above, (_, change) in zip(on[1:], others, strict=True):
-            total = total + above.to(dtype) * change
-        if not (isinstance(self.slope, float) and self.slope == 0.0):
-            total = total + self.slope
+        if not isinstance(self.slope, Tensor) and self.slope == 0 and self.kinks == ((0.0, 1.0),):
+            return on[0]  # a ReLU's, as truth values: one pass over memory less
+        total: Tensor | float = self.slope
+        for above, (_, change) in zip(on, self.kinks, strict=True):
+            total = above.to(dtype) * change + total
+        assert isinstance(total, Tensor)
         return total
 
     def value(self, z: Tensor, on: Sequence[Tensor]) -> Tensor:
@@ -108,6 +110,37 @@ class Windows:
 Operation = Affine | Hinges | Windows
 
 
+def _joined(between: Sequence[Affine], layer: Affine, shape: Shape) -> Affine:
+    """Operations that move entries, and the layer behind them, as one operation."""
+    if not between:
+        return layer
+    columns, chain = layer.columns, [*between, layer]
+    assert columns is not None
+
+    def linear(x: Tensor) -> Tensor:
+        for operation in chain:
+            x = operation.linear(x)
+        return x
+
+    def impulses(unit: Tensor) -> Tensor:
+        total: Tensor | None = None
+        for operation in between:
+            assert operation.moves is not None
+            unit, factor = operation.moves(unit)
+            if factor is not None:
+                total = factor if total is None else total * factor
+        made = columns(unit)
+        return made if total is None else made * total.view(-1, *[1] * (made.ndim - 1)).to(made)
+
+    bias = None
+    for operation in chain:
+        bias = None if bias is None else operation.linear(bias[None])[0]
+        if operation.bias is not None:
+            own = operation.bias.expand(operation.shape)
+            bias = own if bias is None else bias + own
+    return replace(layer, linear=linear, bias=bias, columns=impulses)
+
+
 @dataclass(frozen=True)
 class Program:
     """The operations of a network in the order in which they run.
@@ -135,9 +168,9 @@ class Program:
     output: int
     dtype: torch.dtype
     device: torch.device
-    last_use: tuple[int, ...] = field(
-        init=False
-    )  # for each value, the last operation that reads it
+    # For every value the last operation that reads it; for every hinge the layer behind it.
+    last_use: tuple[int, ...] = field(init=False)
+    followers: dict[int, tuple[int, Affine]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         last = [-1] * (len(self.operations) + 1)
@@ -146,6 +179,8 @@ class Program:
                 last[value] = i
         last[self.output] = len(self.operations)
         object.__setattr__(self, "last_use", tuple(last))
+        found = {site: self._follower(site) for site in self.sites}
+        object.__setattr__(self, "followers", {s: f for s, f in found.items() if f is not None})
 
     @property
     def sites(self) -> tuple[int, ...]:
@@ -169,16 +204,34 @@ class Program:
         """Values that exist before operation `position` and are read by a later one."""
         return tuple(v for v in range(position + 1) if self.last_use[v] > position)
 
-    def follower(self, position: int) -> int | None:
-        """The layer that alone reads the result of hinges at `position`, if it knows its columns."""
-        if not isinstance(self.operations[position], Hinges):
+    def follower(self, site: int) -> tuple[int, Affine] | None:
+        """The layer that alone reads the result of hinges at `site`, if it knows its columns.
+
+        Operations between the two that only move and scale entries are made part of the layer.
+
+        Returns:
+            The layer's own position, and an operation that takes the result of `site` to the result
+            of the layer.
+        """
+        return self.followers.get(site)
+
+    def _follower(self, site: int) -> tuple[int, Affine] | None:
+        if not isinstance(self.operations[site], Hinges):
             return None
-        readers = [i for i, o in enumerate(self.operations) if position + 1 in o.inputs]
-        if len(readers) != 1 or self.output == position + 1:
-            return None
-        reader = self.operations[readers[0]]
-        usable = isinstance(reader, Affine) and reader.columns is not None
-        return readers[0] if usable and reader.inputs == (position + 1,) else None
+        between: list[Affine] = []
+        value = site + 1
+        while value != self.output:
+            readers = [i for i, o in enumerate(self.operations) if value in o.inputs]
+            reader = self.operations[readers[0]]
+            if len(readers) != 1 or not isinstance(reader, Affine) or reader.inputs != (value,):
+                return None
+            if reader.columns is not None:
+                return readers[0], _joined(between, reader, self.operations[site].shape)
+            if reader.moves is None:
+                return None
+            between.append(reader)
+            value = readers[0] + 1
+        return None
 
     def values(self, x: Tensor) -> dict[int, Tensor]:
         """What the operations that can switch take at the points x, and the output.

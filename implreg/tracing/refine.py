@@ -133,7 +133,8 @@ class Refiner:
             if not isinstance(operation, Affine):
                 yield from self._cut(stretch.with_rows(rows), i)
                 return
-            if i + 1 not in rows:  # else made along with the hinge before it
+            # Else it was made along with the hinge before it.
+            if i + 1 not in rows and all(value in rows for value in operation.inputs):
                 rows[i + 1] = _apply(operation, rows, stretch.paths)
             for value in operation.inputs:
                 if self._program.last_use[value] <= i:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from implreg.checks import InputError
 from implreg.tracing.paths import Paths, segments
 from implreg.tracing.program import Program, Windows
-from implreg.tracing.record import device_of, prepared, record
+from implreg.tracing.read import device_of, prepared, record
 from implreg.tracing.refine import Part, Refiner
 from implreg.tracing.result import Trace, switch_table
 
@@ -255,7 +255,8 @@ def _rows(program: Program, memory: int | str | None) -> dict[int, int]:
     places = [-1, *program.sites]
     widest, each = {}, {}
     for place, following in zip(places, [*program.sites, len(program.operations)], strict=True):
-        first = place + 1 if place < 0 else program.follower(place) or place
+        follower = program.follower(place)
+        first = max(place, 0) if follower is None else follower[0]
         sizes = [prod(operation.shape) for operation in program.operations[first:following]]
         for operation in program.operations[following : following + 1]:
             sizes += [program.size(value) for value in operation.inputs]

@@ -1,0 +1,125 @@
+"""Activations, and the larger or smaller of two branches."""
+
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from implreg.tracing.operations.arithmetic import add, neg, sub
+from implreg.tracing.operations.table import axes_of, constants_only, handles
+from implreg.tracing.record import Recorded, Recorder, Refused, plain
+
+
+@handles("relu")
+def _relu(r: Recorder, input: Recorded, inplace: bool = False) -> Recorded:
+    return r.hinges("relu", input, plain(input).relu(), kinks=[(0.0, 1.0)])
+
+
+@handles("leaky_relu")
+def _leaky_relu(
+    r: Recorder, input: Recorded, negative_slope: float = 0.01, inplace: bool = False
+) -> Recorded:
+    slope = float(negative_slope)
+    data = functional.leaky_relu(plain(input), slope)
+    return r.hinges(f"leaky_relu({slope:g})", input, data, slope=slope, kinks=[(0.0, 1.0 - slope)])
+
+
+@handles("prelu")
+def _prelu(r: Recorder, input: Recorded, weight: Tensor) -> Recorded:
+    constants_only(weight)
+    slope = weight.detach().reshape(-1, *[1] * max(0, input.ndim - 2))
+    data = functional.prelu(plain(input), weight.detach())
+    return r.hinges("prelu", input, data, slope=slope, kinks=[(0.0, 1.0 - slope)])
+
+
+@handles("abs", "absolute")
+def _abs(r: Recorder, input: Recorded) -> Recorded:
+    return r.hinges("abs", input, plain(input).abs(), slope=-1.0, kinks=[(0.0, 2.0)])
+
+
+@handles("relu6")
+def _relu6(r: Recorder, input: Recorded, inplace: bool = False) -> Recorded:
+    return _between(r, "relu6", input, 0.0, 6.0)
+
+
+@handles("hardtanh")
+def _hardtanh(
+    r: Recorder, input: Recorded, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
+) -> Recorded:
+    low, high = float(min_val), float(max_val)
+    return _between(r, "relu6" if (low, high) == (0, 6) else "hardtanh", input, low, high)
+
+
+def _between(r: Recorder, text: str, x: Recorded, low: float, high: float) -> Recorded:
+    if low >= high:
+        raise Refused(f"has the bounds {low:g} and {high:g}; the first must be below the second.")
+    kinks = [(low, 1.0), (high, -1.0)]
+    return r.hinges(text, x, plain(x).clamp(low, high), offset=low, kinks=kinks)
+
+
+@handles("clamp", "clip", "clamp_min")
+def _clamp(r: Recorder, input: Recorded, min: Any = None, max: Any = None) -> Recorded:
+    if isinstance(min, Tensor) or isinstance(max, Tensor):
+        low = input if min is None else _maximum(r, input, min)
+        return low if max is None else _minimum(r, low, max)
+    if min is not None and max is not None:
+        return _between(r, "clamp", input, float(min), float(max))
+    if min is not None:
+        data = plain(input).clamp(min=min)
+        return r.hinges("clamp", input, data, offset=float(min), kinks=[(float(min), 1.0)])
+    data = plain(input).clamp(max=max)
+    return r.hinges("clamp", input, data, slope=1.0, kinks=[(float(max), -1.0)])
+
+
+@handles("clamp_max")
+def _clamp_max(r: Recorder, input: Recorded, max: Any) -> Recorded:
+    return _clamp(r, input, max=max)
+
+
+@handles("maximum", "fmax")
+def _maximum(r: Recorder, input: Any, other: Any) -> Recorded:
+    return add(r, other, _named_relu(r, "maximum", sub(r, input, other)))
+
+
+@handles("minimum", "fmin")
+def _minimum(r: Recorder, input: Any, other: Any) -> Recorded:
+    return sub(r, input, _named_relu(r, "minimum", sub(r, input, other)))
+
+
+def _named_relu(r: Recorder, text: str, x: Recorded) -> Recorded:
+    return r.hinges(text, x, plain(x).relu(), kinks=[(0.0, 1.0)])
+
+
+@handles("max")
+def _max(r: Recorder, input: Any, other: Any = None, *args: Any, **kw: Any) -> Recorded:
+    return _maximum(r, input, _other("max", other, args, kw))
+
+
+@handles("min")
+def _min(r: Recorder, input: Any, other: Any = None, *args: Any, **kw: Any) -> Recorded:
+    return _minimum(r, input, _other("min", other, args, kw))
+
+
+def _other(name: str, other: Any, args: Any, kw: Any) -> Tensor:
+    if not isinstance(other, Tensor) or args or kw:
+        raise Refused(
+            f"calls {name} over an axis, which gives indices too; use a{name}, or pooling."
+        )
+    return other
+
+
+@handles("amax")
+def _amax(r: Recorder, input: Recorded, dim: Any = None, keepdim: bool = False) -> Recorded:
+    axes = axes_of(dim, input.ndim)
+    shape = tuple(input.shape[1:])
+    index = torch.arange(prod(shape), device=input.device).reshape(shape)
+    kept = [a - 1 for a in range(1, input.ndim) if a not in axes]
+    index = index.permute(*kept, *(a - 1 for a in axes)).reshape(prod(shape[a] for a in kept), -1)
+    return r.windows("amax", input, plain(input).amax(axes, keepdim), index)
+
+
+@handles("amin")
+def _amin(r: Recorder, input: Recorded, dim: Any = None, keepdim: bool = False) -> Recorded:
+    return neg(r, _amax(r, neg(r, input), dim, keepdim))

@@ -1,0 +1,132 @@
+"""Sums, differences, products with constants, sums and means over axes."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from implreg.tracing.operations.table import (
+    HANDLERS,
+    Handler,
+    aligned,
+    axes_of,
+    constant,
+    filled,
+    handles,
+    scaling,
+    spread,
+)
+from implreg.tracing.record import Recorded, Recorder, Refused, plain
+
+
+@handles("add")
+def add(r: Recorder, input: Any, other: Any, *, alpha: float = 1) -> Recorded:
+    """Sum of two branches, or of a branch and a constant; `other` times alpha."""
+    if isinstance(input, Recorded) and isinstance(other, Recorded):
+        shape = tuple(torch.broadcast_shapes(input.shape[1:], other.shape[1:]))
+        data = torch.add(plain(input), plain(other), alpha=alpha)
+        return r.affine(
+            "add", [input, other], data,
+            lambda x, y: torch.add(aligned(x, shape), aligned(y, shape), alpha=alpha),
+        )  # fmt: skip
+    if not isinstance(input, Recorded):
+        return add(r, _scaled(r, other, alpha), input)
+    return _shifted(r, "add", input, constant(other, input), alpha)
+
+
+def _shifted(
+    r: Recorder, text: str, x: Recorded, constant: float | Tensor, scale: float
+) -> Recorded:
+    bias = filled(constant, tuple(x.shape[1:]), plain(x)) * scale
+    shape = tuple(torch.broadcast_shapes(x.shape[1:], bias.shape))
+    data = aligned(plain(x), shape) + bias
+    return r.affine(text, [x], data, lambda x: spread(aligned(x, shape), shape), bias=bias)
+
+
+@handles("sub", "subtract")
+def sub(r: Recorder, input: Any, other: Any, *, alpha: float = 1) -> Recorded:
+    """Difference, likewise."""
+    return add(r, input, other, alpha=-alpha)
+
+
+@handles("rsub")
+def _rsub(r: Recorder, input: Any, other: Any, *, alpha: float = 1) -> Recorded:
+    return add(r, other, input, alpha=-alpha)
+
+
+@handles("neg", "negative")
+def neg(r: Recorder, input: Recorded) -> Recorded:
+    """The branch times -1."""
+    return _scaled(r, input, -1.0, "neg")
+
+
+@handles("positive", "contiguous", "clone", "detach", "requires_grad")
+def _same(r: Recorder, input: Recorded, *args: Any, **kw: Any) -> Recorded:
+    return r.wrap(input, input.value)
+
+
+def _cast(name: str) -> Handler:
+    def handle(r: Recorder, input: Recorded, *args: Any, **kw: Any) -> Recorded:
+        data = getattr(torch.Tensor, name)(plain(input), *plain(args), **kw)
+        if data.dtype != input.dtype or data.device != input.device:
+            raise Refused(
+                f"moves what it computes from {input.dtype} on {input.device} to {data.dtype} on "
+                f"{data.device}; leave it as it is."
+            )
+        return r.wrap(input, input.value)
+
+    return handle
+
+
+for _name in ("to", "double", "float", "half", "bfloat16", "type", "type_as", "cpu"):
+    HANDLERS[_name] = _cast(_name)
+
+
+@handles("mul", "multiply")
+def _mul(r: Recorder, input: Any, other: Any) -> Recorded:
+    if isinstance(input, Recorded) and isinstance(other, Recorded):
+        raise Refused(
+            "multiplies two branches (or one by itself), which is quadratic, not piecewise linear; "
+            "use a sum, or a product with a constant."
+        )
+    x, factor = (input, other) if isinstance(input, Recorded) else (other, input)
+    return _scaled(r, x, factor)
+
+
+def _scaled(r: Recorder, x: Recorded, factor: Any, text: str = "mul") -> Recorded:
+    scale = constant(factor, x)
+    shape = tuple(x.shape[1:])
+    if isinstance(scale, Tensor):
+        shape = tuple(torch.broadcast_shapes(shape, scale.shape))
+    data = aligned(plain(x), shape) * scale
+    return r.affine(
+        text,
+        [x],
+        data,
+        lambda x: aligned(x, shape) * scale,
+        moves=scaling(scale, x) if shape == tuple(x.shape[1:]) else None,
+    )
+
+
+@handles("div", "divide", "true_divide", "truediv")
+def _div(r: Recorder, input: Any, other: Any, *, rounding_mode: str | None = None) -> Recorded:
+    if isinstance(other, Recorded):
+        raise Refused("divides by what it computes from its input; divide by a constant.")
+    if rounding_mode is not None:
+        raise Refused("rounds a quotient, which is not continuous; use an ordinary division.")
+    scale = constant(other, input)
+    return _scaled(r, input, 1.0 / scale, "div")
+
+
+@handles("sum")
+def _sum(r: Recorder, input: Recorded, dim: Any = None, keepdim: bool = False) -> Recorded:
+    axes = axes_of(dim, input.ndim)
+    return r.affine("sum", [input], plain(input).sum(axes, keepdim), lambda x: x.sum(axes, keepdim))
+
+
+@handles("mean")
+def _mean(r: Recorder, input: Recorded, dim: Any = None, keepdim: bool = False) -> Recorded:
+    axes = axes_of(dim, input.ndim)
+    return r.affine(
+        "mean", [input], plain(input).mean(axes, keepdim), lambda x: x.mean(axes, keepdim)
+    )

@@ -1,0 +1,131 @@
+"""Pooling by averages and maxima."""
+
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from implreg.tracing.operations.table import HANDLERS, Handler, each
+from implreg.tracing.program import Moves, Shape
+from implreg.tracing.record import Recorded, Recorder, Refused, plain
+
+
+def _pooling(name: str, axes: int) -> Handler:
+    function = getattr(functional, name)
+
+    def handle(r: Recorder, input: Recorded, *args: Any, **kw: Any) -> Recorded:
+        data = function(plain(_batched(input, axes)), *args, **kw)
+        return r.affine(
+            name,
+            [input],
+            data,
+            lambda x: function(x, *args, **kw),
+            moves=_tiles(name, tuple(input.shape[1:]), tuple(data.shape[1:]), *args, **kw),
+        )
+
+    return handle
+
+
+def _tiles(
+    name: str, before: Shape, after: Shape, kernel_size: Any = 1, stride: Any = None, *other: Any,
+    **kw: Any,
+) -> Moves | None:  # fmt: skip
+    """Where an entry goes if the windows lie side by side and cover the input."""
+    axes = len(before) - 1
+    kernel = each(kernel_size, axes)
+    step = kernel if stride is None or stride == [] else each(stride, axes)
+    whole = all(k * n == size for k, n, size in zip(kernel, after[1:], before[1:], strict=True))
+    if name.startswith("adaptive") or step != kernel or not whole or any(other) or any(kw.values()):
+        return None
+
+    def moves(unit: Tensor) -> tuple[Tensor, Tensor | None]:
+        channel, *places = torch.unravel_index(unit, before)
+        target = channel
+        for place, size, k in zip(places, after[1:], kernel, strict=True):
+            target = target * size + place // k
+        return target, torch.full(
+            unit.shape, 1 / prod(kernel), dtype=torch.float64, device=unit.device
+        )
+
+    return moves
+
+
+def _max_pooling(axes: int) -> Handler:
+    function = getattr(functional, f"max_pool{axes}d")
+
+    def handle(
+        r: Recorder,
+        input: Recorded,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        dilation: Any = 1,
+        ceil_mode: bool = False,
+        return_indices: bool = False,
+    ) -> Recorded:
+        if return_indices:
+            raise Refused("returns indices, which depend on values; use return_indices=False.")
+        data = function(
+            plain(_batched(input, axes)), kernel_size, stride, padding, dilation, ceil_mode
+        )
+        kernel = each(kernel_size, axes)
+        step = kernel if stride is None or stride == [] else each(stride, axes)
+        starts = [
+            [range(o * s - p, o * s - p + k * d, d) for o in range(size)]
+            for size, s, p, k, d in zip(
+                data.shape[2:], step, each(padding, axes), kernel, each(dilation, axes),
+                strict=True,
+            )
+        ]  # fmt: skip
+        index = _window_index(tuple(input.shape[1:]), starts).to(input.device)
+        return r.windows(f"max_pool{axes}d", input, data, index)
+
+    return handle
+
+
+def _adaptive_max_pooling(axes: int) -> Handler:
+    function = getattr(functional, f"adaptive_max_pool{axes}d")
+
+    def handle(
+        r: Recorder, input: Recorded, output_size: Any, return_indices: bool = False
+    ) -> Recorded:
+        if return_indices:
+            raise Refused("returns indices, which depend on values; use return_indices=False.")
+        data = function(plain(_batched(input, axes)), output_size)
+        sizes = zip(input.shape[2:], data.shape[2:], strict=True)
+        starts = [
+            [range(o * n // made, -(-(o + 1) * n // made)) for o in range(made)]
+            for n, made in sizes
+        ]
+        index = _window_index(tuple(input.shape[1:]), starts).to(input.device)
+        return r.windows(f"adaptive_max_pool{axes}d", input, data, index)
+
+    return handle
+
+
+def _batched(input: Recorded, axes: int) -> Recorded:
+    if input.ndim != axes + 2:
+        raise Refused(f"takes samples without a batch axis; pass {axes + 2} axes.")
+    return input
+
+
+def _window_index(shape: Shape, reaches: list[list[range]]) -> Tensor:
+    """Flat indices of the entries of every window; places outside repeat an entry inside."""
+    channels, *sizes = shape
+    index = torch.zeros(1, 1, dtype=torch.int64)  # windows so far, entries
+    for size, windows in zip(sizes, reaches, strict=True):
+        inside = [[p for p in places if 0 <= p < size] for places in windows]
+        wide = max(map(len, inside))
+        along = torch.tensor([places + places[:1] * (wide - len(places)) for places in inside])
+        index = (index[:, None, :, None] * size + along[None, :, None, :]).flatten(0, 1).flatten(1)
+    offset = torch.arange(channels)[:, None, None] * prod(sizes)
+    return (offset + index).flatten(0, 1)
+
+
+for _n in (1, 2, 3):
+    HANDLERS[f"avg_pool{_n}d"] = _pooling(f"avg_pool{_n}d", _n)
+    HANDLERS[f"adaptive_avg_pool{_n}d"] = _pooling(f"adaptive_avg_pool{_n}d", _n)
+    HANDLERS[f"max_pool{_n}d"] = _max_pooling(_n)
+    HANDLERS[f"adaptive_max_pool{_n}d"] = _adaptive_max_pooling(_n)

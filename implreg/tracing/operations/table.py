@@ -1,0 +1,179 @@
+"""The table of functions that can be traced, and why others cannot.
+
+It goes by a function's own name, so that `F.relu`, `torch.relu`, `x.relu_()` and `nn.ReLU` are one
+entry. A handler takes the recorder and the function's arguments, checks these, and appends what the
+function does to the recorder.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TypeVar
+
+import torch
+from torch import Tensor
+
+from implreg.tracing.program import Moves, Shape
+from implreg.tracing.record import BATCH, Recorded, Recorder, Refused, plain
+
+Handler = Callable[..., Any]
+H = TypeVar("H", bound=Handler)
+HANDLERS: dict[str, Handler] = {}
+
+_SMOOTH = {
+    "gelu", "silu", "mish", "sigmoid", "logsigmoid", "tanh", "softmax", "log_softmax",
+    "softmin", "softplus", "elu", "selu", "celu", "hardswish", "exp", "expm1", "log", "log1p",
+    "log2", "log10", "sqrt", "rsqrt", "square", "pow", "sin", "cos", "tan", "erf", "softsign",
+    "tanhshrink", "reciprocal", "norm", "linalg_norm", "normalize", "cosine_similarity",
+    "logsumexp", "scaled_dot_product_attention", "multi_head_attention_forward", "lstm", "gru",
+    "rnn_tanh", "glu", "var", "std",
+}  # fmt: skip
+_NORMS = {
+    "layer_norm", "group_norm", "instance_norm", "rms_norm", "local_response_norm",
+}  # fmt: skip
+_JUMPS = {
+    "sign", "heaviside", "threshold", "hardshrink", "round", "floor", "ceil", "trunc", "frac",
+    "sgn", "fmod",
+}  # fmt: skip
+_VALUES = {
+    "bool", "item", "gt", "lt", "ge", "le", "eq", "ne", "where", "argmax", "argmin", "nonzero",
+    "sort", "topk", "argsort", "any", "all", "isnan", "isfinite", "tolist", "numpy", "array",
+    "float", "int", "index", "contains", "equal", "allclose", "masked_fill", "masked_select",
+    "greater", "less", "logical_and", "logical_or", "logical_not", "unique", "median", "mode",
+    "kthvalue", "cummax", "cummin", "bincount", "searchsorted", "bucketize", "iter",
+}  # fmt: skip
+
+
+def perform(
+    recorder: Recorder, func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]
+) -> Any:
+    """Run `func` on recorded tensors and append what it does to the recorder."""
+    if getattr(func, "__name__", "") == "__get__":
+        return _property(recorder, func.__self__.__name__, args[0])  # type: ignore[attr-defined]
+    name = getattr(func, "__name__", str(func)).strip("_")
+    if name.startswith(("i", "r")) and name[1:] in ("add", "sub", "mul", "truediv"):
+        in_place, name = name[0] == "i", name if name == "rsub" else name[1:]
+    else:
+        in_place = func.__name__.endswith("_") and not func.__name__.endswith("__")
+    if name not in HANDLERS:
+        raise Refused(_why(name))
+    made = HANDLERS[name](recorder, *args, **kwargs)
+    if (in_place or kwargs.get("inplace") is True) and isinstance(args[0], Recorded):
+        args[0].value = made.value  # whoever holds the tensor now holds its new value
+        return args[0]
+    return made
+
+
+def _why(name: str) -> str:
+    if name in _SMOOTH:
+        return f"calls {name}, which is not piecewise linear; use ReLU or its kin."
+    if name in _NORMS:
+        return (
+            f"calls {name}, which divides by a deviation of the sample itself and so is not "
+            f"piecewise linear; use batch norm in eval mode."
+        )
+    if name in _JUMPS:
+        return f"calls {name}, which is not continuous; use a continuous activation."
+    if name in _VALUES:
+        return (
+            f"calls {name}: what the network computes then depends on values in a way that is not "
+            f"read off its operations (data-dependent control flow); use maximum, minimum or clamp."
+        )
+    return f"calls {name}, which is not among the operations that can be traced; replace it."
+
+
+def _property(recorder: Recorder, name: str, x: Recorded) -> Any:
+    if name == "data":
+        return recorder.wrap(x, x.value)
+    if name in ("T", "H", "mT", "mH"):
+        if name[0] != "m" or x.ndim < 3:
+            first_axis_moved()
+        return HANDLERS["transpose"](recorder, x, -1, -2)
+    return getattr(plain(x), name)
+
+
+def handles(*names: str) -> Callable[[H], H]:
+    """Enter a handler under the names of the functions that it is for."""
+
+    def enter(handler: H) -> H:
+        for name in names:
+            HANDLERS[name] = handler
+        return handler
+
+    return enter
+
+
+def first_axis_moved() -> NoReturn:
+    """Refuse what does not leave the first axis to the samples."""
+    raise Refused("moves the first axis, which must stay that of the samples; keep it first.")
+
+
+def axis_of(dim: int, ndim: int) -> int:
+    """An axis counted from 0 that is not the samples' own."""
+    axis = dim + ndim if dim < 0 else dim
+    return axis or first_axis_moved()
+
+
+def axes_of(dim: Any, ndim: int) -> tuple[int, ...]:
+    """Several such axes, given as one or as a sequence."""
+    if dim is None:
+        first_axis_moved()
+    return tuple(axis_of(int(d), ndim) for d in (dim if isinstance(dim, Sequence) else (dim,)))
+
+
+def constant(value: Any, like: Tensor) -> float | Tensor:
+    """A constant as a number, or as a tensor that broadcasts to one sample of `like`."""
+    if isinstance(value, int | float):
+        return float(value)
+    if not isinstance(value, Tensor):
+        raise Refused(f"combines its input with a {type(value).__name__}; use numbers or tensors.")
+    if value.numel() == 1 and value.ndim <= like.ndim:
+        return float(value)
+    value = value.detach().to(dtype=like.dtype)
+    if value.ndim > like.ndim:
+        first_axis_moved()
+    if value.ndim == like.ndim and (
+        len(value) not in (1, BATCH) or not bool((value == value[:1]).all())
+    ):
+        raise Refused("uses a constant that differs from sample to sample; use one for all.")
+    one: Tensor = value[0] if value.ndim == like.ndim else value
+    return one
+
+
+def filled(value: float | Tensor, shape: Shape, like: Tensor) -> Tensor:
+    """A constant as a tensor with the axes of `shape`."""
+    if isinstance(value, Tensor):
+        return value
+    return torch.full((1,) * len(shape), value, dtype=like.dtype, device=like.device)
+
+
+def aligned(x: Tensor, shape: Shape) -> Tensor:
+    """Rows whose samples have as many axes as `shape`, so that they broadcast to it."""
+    return x.reshape(len(x), *[1] * (len(shape) + 1 - x.ndim), *x.shape[1:])
+
+
+def constants_only(*given: Any) -> None:
+    """Refuse weights that depend on the input."""
+    if any(isinstance(x, Recorded) for x in given):
+        raise Refused("uses weights that it computes from its input (a product of two branches).")
+
+
+def each(value: Any, axes: int) -> tuple[int, ...]:
+    """One number per axis, given one for all or one for each."""
+    values = tuple(value) if isinstance(value, Sequence) else (value,)
+    return values * axes if len(values) == 1 else values
+
+
+def spread(x: Tensor, shape: Shape) -> Tensor:
+    """Rows expanded to samples of `shape`."""
+    return x.expand(len(x), *shape)
+
+
+def scaling(scale: float | Tensor, like: Tensor) -> Moves:
+    """Entries stay where they are and are multiplied by their scale."""
+    shape = tuple(like.shape[1:])
+
+    def moves(unit: Tensor) -> tuple[Tensor, Tensor | None]:
+        if not isinstance(scale, Tensor):
+            return unit, torch.full(unit.shape, scale, dtype=torch.float64, device=unit.device)
+        return unit, scale.expand(shape).flatten()[unit]
+
+    return moves

@@ -1,0 +1,126 @@
+"""Reads the operations of a module by running it once on recorded tensors."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from implreg.checks import InputError, check_finite
+from implreg.tracing.operations import perform
+from implreg.tracing.program import Program
+from implreg.tracing.record import BATCH, Recorded, Recorder
+
+
+def read(net: nn.Module, sample: Tensor, *, dtype: torch.dtype = torch.float64) -> Program:
+    """Read a module's operations into a `Program` that can be printed and traced.
+
+    The module runs once, on two copies of `sample`; what it calls on tensors is recorded under the
+    qualified name of the module that calls it. Nothing of the module is changed.
+
+    Args:
+        net: a module in eval mode. Its layers may be what a continuous piecewise linear network is
+            made of: linear, convolution (transposed too), batch norm; ReLU, ReLU6, LeakyReLU,
+            PReLU, Hardtanh, abs, clamp, maximum and minimum of two branches; max, average and
+            adaptive pooling; reshaping, permutations, indexing by constants, padding, upsampling;
+            sums, differences, concatenations, means; products with constants; dropout in eval mode.
+        sample: one input, of the shape (without batch axis) that the network takes.
+        dtype: of the arithmetic, `torch.float64` or `torch.float32`.
+
+    Raises:
+        InputError: the module is not a `torch.nn.Module`, has parameters that are not finite or on
+            several devices, cannot take the sample, or does something that is not in the list: the
+            message names the layer, its type and the reason.
+    """
+    net = prepared(net, dtype)
+    return record(net, sample.to(dtype=dtype, device=device_of(net, sample.device)))
+
+
+def prepared(net: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """The module itself if all its numbers have `dtype`, else a copy that does; both checked."""
+    if not isinstance(net, nn.Module):
+        raise InputError(
+            f"net must be a torch.nn.Module, got {type(net).__name__}; pass for example "
+            f"implreg.mlp(64, 512, 10, seed=0)."
+        )
+    if isinstance(net, torch.jit.ScriptModule):
+        raise InputError(
+            "net must be an ordinary torch.nn.Module, got a TorchScript module, whose operations "
+            "cannot be read; pass the module that was scripted."
+        )
+    held = [*net.named_parameters(), *net.named_buffers()]
+    for name, tensor in held:
+        if nn.parameter.is_lazy(tensor):
+            raise InputError(
+                f"net.{name} must have values, but its lazy layer has not seen an input; run the "
+                f"network once."
+            )
+        if tensor.is_floating_point():
+            check_finite(f"net.{name}", tensor.detach())
+    floating = {t.dtype for _, t in held if t.is_floating_point()}
+    if floating <= {dtype}:
+        return net
+    try:
+        return copy.deepcopy(net).to(dtype)
+    except RuntimeError as error:
+        raise InputError(
+            f"net must be a module that can be copied, as its numbers are not {dtype}, but: "
+            f"{first_line(error)}; pass net.to({dtype})."
+        ) from error
+
+
+def device_of(net: nn.Module, default: torch.device) -> torch.device:
+    """The one device of a module's numbers."""
+    held = [*net.named_parameters(), *net.named_buffers()]
+    devices = {str(t.device): t.device for _, t in held}
+    if len(devices) > 1:
+        raise InputError(
+            f"net must be on one device, but its parameters are on {', '.join(sorted(devices))}; "
+            f"move it with net.to(...)."
+        )
+    device = next(iter(devices.values()), default)
+    if device.type == "meta":
+        raise InputError(
+            "net must have values, but its parameters are on the device meta, which holds none; "
+            "load them first."
+        )
+    return device
+
+
+def record(net: nn.Module, sample: Tensor) -> Program:
+    """Run a prepared module on a sample of its dtype and device, and note its operations."""
+    recorder = Recorder(perform)
+    inputs = recorder.wrap(sample.detach().expand(BATCH, *sample.shape).clone(), 0)
+    with torch.no_grad(), recorder.listening(net):
+        try:
+            result = net(inputs)
+        except InputError:
+            raise
+        except Exception as error:
+            where = f", in {recorder.where()}" if recorder.running else ""
+            raise InputError(
+                f"paths must hold samples that net takes, but it fails on samples of shape "
+                f"{tuple(sample.shape)} with {type(error).__name__}: {first_line(error)}{where}; "
+                f"reshape them or mend the network."
+            ) from error
+    if not isinstance(result, Recorded):
+        what = type(result).__name__
+        if isinstance(result, Tensor):
+            raise InputError(
+                "net must return what it computes from its input, but its output does not depend "
+                "on it by operations that can be traced; look for tensor.data, numpy or a cache."
+            )
+        raise InputError(
+            f"net must return one tensor, got {what}; wrap it in a module that returns one."
+        )
+    return Program(
+        tuple(recorder.operations),
+        tuple(sample.shape),
+        result.value,
+        sample.dtype,
+        sample.device,
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, up to its first line break."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
