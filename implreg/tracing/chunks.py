@@ -162,18 +162,20 @@ class NewPieces:
         piece = np.arange(end - begin).repeat(many)
         step = np.arange(piece.size) - (many.cumsum() - many)[piece]
         self._change(sides, real[piece], self._cut[since[piece] + step])
-        slopes = self._stretch.rows[self._value][self._stretch.paths :].index_select(0, index)
+        # The first rows make room for values.
+        rows = torch.cat([index.new_zeros(paths), self._stretch.paths + index])
+        made = self._stretch.rows[self._value].index_select(0, rows)
         if isinstance(operation, Windows):
             winners = torch.cat([start_sides[0], sides[0]])
             window = torch.arange(operation.index.shape[0], device=z.device)
             entry = operation.index[window, winners]
-            both = torch.cat([z, slopes.flatten(1)])
-            return both.gather(1, entry).view(-1, *operation.shape)
+            made = made.flatten(1)
+            made[:paths] = z
+            return made.gather(1, entry).view(-1, *operation.shape)
         shaped = (-1, *operation.shape)
-        factor = operation.factor([s.view(shaped) for s in sides], slopes.dtype)
-        made = slopes.new_empty(paths + row.size, *operation.shape)
+        made = made.view(shaped)
         made[:paths] = operation.value(z.view(shaped), [s.view(shaped) for s in start_sides])
-        torch.mul(slopes.view(shaped), factor, out=made[paths:])
+        made[paths:].mul_(operation.factor([s.view(shaped) for s in sides], z.dtype))
         return made
 
     def _change(self, sides: list[Tensor], where: Ints, cut: Ints) -> None:

@@ -29,25 +29,33 @@ def _pooling(name: str, axes: int) -> Handler:
 
 
 def _tiles(
-    name: str, before: Shape, after: Shape, kernel_size: Any = 1, stride: Any = None, *other: Any,
-    **kw: Any,
-) -> Moves | None:  # fmt: skip
+    name: str,
+    before: Shape,
+    after: Shape,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Moves | None:
     """Where an entry goes if the windows lie side by side and cover the input."""
+    if name.startswith("adaptive"):
+        return None
     axes = len(before) - 1
     kernel = each(kernel_size, axes)
     step = kernel if stride is None or stride == [] else each(stride, axes)
     whole = all(k * n == size for k, n, size in zip(kernel, after[1:], before[1:], strict=True))
-    if name.startswith("adaptive") or step != kernel or not whole or any(other) or any(kw.values()):
+    if step != kernel or not whole or any(each(padding, axes)):
         return None
+    share = 1 / (divisor_override or prod(kernel))
 
     def moves(unit: Tensor) -> tuple[Tensor, Tensor | None]:
         channel, *places = torch.unravel_index(unit, before)
         target = channel
         for place, size, k in zip(places, after[1:], kernel, strict=True):
             target = target * size + place // k
-        return target, torch.full(
-            unit.shape, 1 / prod(kernel), dtype=torch.float64, device=unit.device
-        )
+        return target, torch.full(unit.shape, share, dtype=torch.float64, device=unit.device)
 
     return moves
 
