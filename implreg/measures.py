@@ -375,18 +375,22 @@ def summary(trace: Trace, pairs: Pairs | None = None) -> dict[str, float]:
     """All measures of a trace, each as one number: a row of a tidy table.
 
     Measures per path and output are pooled (`pool`); switches, fluctuation and edge margin are
-    means over paths (and outputs). The edge margin needs `pairs`.
+    means over paths (and outputs). The edge margin needs `pairs`; polylines have no bridge
+    deviation, mid-path deflection and fluctuation.
     """
     row = {
         "switches": float(trace.switches.double().mean()),
         "gap_deviation": pool(gap_deviation(trace)),
-        "bridge_deviation": bridge_deviation(trace),
         "deflection": pool(deflection(trace)),
-        "mid_path_deflection": pool(mid_path_deflection(trace)),
         "quadratic_variation": float(quadratic_variation(trace).mean()),
         "total_variation": float(total_variation(trace).mean()),
-        "fluctuation": float(fluctuation(trace).mean()),
     }
+    if trace.segments == 1:
+        row |= {
+            "bridge_deviation": bridge_deviation(trace),
+            "mid_path_deflection": pool(mid_path_deflection(trace)),
+            "fluctuation": float(fluctuation(trace).mean()),
+        }
     if pairs is not None:
         row["edge_margin"] = float(edge_margin(trace, pairs).mean())
     return row

@@ -14,9 +14,10 @@ from nbclient import NotebookClient
 from implreg import figures
 from implreg.checks import InputError
 from implreg.figures.display import CATEGORIES, STEPS, THEMED
+from implreg.figures.paths import knots_of
 from implreg.networks import mlp
 from implreg.statistics import mean_interval
-from implreg.tracing import trace
+from implreg.tracing import polyline, trace
 
 PAGES = {0: "#ffffff", 1: "#14181e"}  # the book's light and dark page
 
@@ -314,3 +315,19 @@ def test_paths_that_cannot_be_drawn_are_refused(one_path):
     for outputs in ([], [5], [-1], [1, 1], [0.5], [True]):
         with pytest.raises(InputError, match="outputs must be 1 to 6 different numbers"):
             figures.plot_path(one_path, outputs)
+
+
+def test_a_polyline_is_drawn_with_its_corners():
+    points = torch.randn(4, 8, generator=torch.Generator().manual_seed(0))
+    net = mlp(8, 30, 3, seed=0)
+    path = trace(net, polyline(points, closed=True))
+    figure = path.plot()
+    assert "one path of 4 straight segments from t = 0 to 4" in figure.alt
+    assert "from its chords" in figure.alt
+    knots, values, slopes = knots_of(path)
+    assert len(knots) == len(values) == len(slopes) + 1 == len(path.t) + 5
+    assert knots[-1] == 4 and (np.diff(knots) >= 0).all()
+    np.testing.assert_allclose(np.diff(values, axis=0), slopes * np.diff(knots)[:, None], atol=1e-9)
+    assert figures.plot_gaps(path).alt
+    with pytest.raises(InputError, match="deflection must be False for a polyline"):
+        figures.plot_path(path, deflection=True)

@@ -54,6 +54,11 @@ def plot_path(
     Source: figure 1 of Kubo et al. (2019).
     """
     _check_one(trace)
+    if deflection and trace.segments > 1:
+        raise InputError(
+            f"deflection must be False for a polyline, which has no middle, got {trace.segments} "
+            f"segments; leave it out."
+        )
     _, values, _ = knots_of(trace)
     chosen = _chosen(values, outputs)
     layers = len(trace.layers)
@@ -105,7 +110,7 @@ def plot_gaps(trace: "Trace", output: int = 0) -> Figure:
     gaps = _array(trace.gaps)[:, output]
     alt = (
         f"Stem plot of the gradient gaps of {_output(trace, output)} against position t from 0 to "
-        f"1, {_switch_counts(trace)}."
+        f"{trace.segments}, {_switch_counts(trace)}."
     )
     if len(gaps):
         alt += (
@@ -121,26 +126,27 @@ def draw_outputs(
 ) -> None:
     """Draw the outputs against t, the chosen ones in colour over their chords."""
     knots, values, _ = knots_of(trace)
-    keep = _apart(knots)
+    keep = _apart(knots, trace.segments)
+    vertices, corners = _vertices(trace)
     if others:
         for other in np.delete(np.arange(values.shape[1]), list(chosen)):
             panel.plot(knots[keep], values[keep, other], color=MUTED, alpha=0.45, linewidth=1)
     for i, output in enumerate(chosen):
         if chord:
-            panel.plot([0, 1], values[[0, -1], output], "--", color=MUTED, linewidth=1.6)
+            panel.plot(vertices, corners[:, output], "--", color=MUTED, linewidth=1.6)
         panel.plot(knots[keep], values[keep, output], color=CATEGORIES[i], linewidth=2.2)
-    _label(panel, "output φ(t)")
+    _label(panel, trace, "output φ(t)")
 
 
 def draw_slopes(panel: Axes, trace: "Trace", chosen: Sequence[int]) -> None:
     """Draw the slopes of the chosen outputs against t, piece by piece."""
     knots, _, slopes = knots_of(trace)
-    keep = _apart(knots[:-1])
+    keep = _apart(knots[:-1], trace.segments)
     for i, output in enumerate(chosen):
-        panel.step(np.append(knots[:-1][keep], 1.0),
+        panel.step(np.append(knots[:-1][keep], knots[-1]),
                    np.append(slopes[keep, output], slopes[-1, output]), where="post",
                    color=CATEGORIES[i], linewidth=1.6)  # fmt: skip
-    _label(panel, "slope dφ/dt")
+    _label(panel, trace, "slope dφ/dt")
 
 
 def draw_gaps(panel: Axes, trace: "Trace", output: int) -> list[Line2D]:
@@ -160,7 +166,7 @@ def draw_gaps(panel: Axes, trace: "Trace", output: int) -> list[Line2D]:
         for sign in (-1, 1):
             panel.axhline(sign * _deviation(gaps), color=INK, ls=":", linewidth=1.4)
         handles.append(Line2D([], [], color=INK, ls=":", label="± gradient gap deviation"))
-    _label(panel, "gradient gap")
+    _label(panel, trace, "gradient gap")
     return handles
 
 
@@ -169,21 +175,25 @@ def describe(
 ) -> str:
     """Alt text of the outputs and slopes of one path."""
     knots, values, slopes = knots_of(trace)
+    vertices, corners = _vertices(trace)
+    straight = trace.segments == 1
     text = (
-        f"Outputs and slopes along one path from t = 0 to 1, {_switch_counts(trace)}. Outputs are "
+        f"Outputs and slopes along one path{'' if straight else f' of {trace.segments} straight segments'} "
+        f"from t = 0 to {trace.segments}, {_switch_counts(trace)}. Outputs are "
         f"drawn as lines{' over their dashed chords' if chord else ''}, slopes as steps, "
         f"breakpoints as ticks per layer."
     )
     for output in chosen:
         phi, slope = values[:, output], slopes[:, output]
-        off = float(np.abs(phi - phi[0] - (phi[-1] - phi[0]) * knots).max())
+        off = float(np.abs(phi - np.interp(knots, vertices, corners[:, output])).max())
         text += (
             f" {_output(trace, output).capitalize()} goes from {number(phi[0])} to "
-            f"{number(phi[-1])}, at most {number(off)} from its chord; its slope lies between "
+            f"{number(phi[-1])}, at most {number(off)} from its chord{'' if straight else 's'}; its slope lies between "
             f"{number(slope.min())} and {number(slope.max())}"
         )
-        if len(slope) > 1:
-            text += f", gradient gap deviation {number(_deviation(np.diff(slope)))}"
+        if len(trace.t):
+            deviation = _deviation(_array(trace.gaps)[:, output])
+            text += f", gradient gap deviation {number(deviation)}"
         if deflection:
             middle, mean = _middle(slope)
             text += f", mid-path deflection {number(middle - mean)}"
@@ -192,9 +202,19 @@ def describe(
 
 
 def knots_of(trace: "Trace") -> tuple[Floats, Floats, Floats]:
-    """0, the breakpoints and 1, (M + 2,); values there, (M + 2, C); slopes between, (M + 1, C)."""
-    knots = np.concatenate([[0.0], _array(trace.t), [1.0]])
+    """Where pieces start, and the end; values there, a row more than the slopes between.
+
+    For a straight path these are 0, the M breakpoints and 1; a polyline adds its corners.
+    """
+    knots = np.append(_array(trace.piece_start).astype(np.float64), trace.segments)
     return knots, np.concatenate([_array(trace.values), _array(trace.ends)]), _array(trace.slopes)
+
+
+def _vertices(trace: "Trace") -> tuple[Floats, Floats]:
+    """Positions of the ends and corners, (N + 1,), and the outputs there, (N + 1, C)."""
+    knots, values, _ = knots_of(trace)
+    positions = np.arange(trace.segments + 1, dtype=np.float64)
+    return positions, values[np.searchsorted(knots, positions)]
 
 
 def layer_colours(layers: int) -> list[str]:
@@ -223,12 +243,12 @@ def _draw_breakpoints(panel: Axes, trace: "Trace") -> None:
     layers = len(trace.layers)
     for i, colour in enumerate(layer_colours(layers)):
         here = t[layer == i]
-        here = here[_apart(here)]
+        here = here[_apart(here, trace.segments)]
         panel.plot(*_stems(here, np.full(len(here), i - 0.38), np.full(len(here), i + 0.38)),
                    color=colour, linewidth=0.9)  # fmt: skip
     panel.set_yticks(range(layers), [f"layer {i + 1}" for i in range(layers)])
     panel.set_ylim(layers - 0.5, -0.5)
-    panel.set_xlim(0, 1)
+    panel.set_xlim(0, trace.segments)
     panel.tick_params(axis="y", length=0)
     panel.grid(False)
     panel.spines["left"].set_visible(False)
@@ -240,15 +260,17 @@ def _stems(x: Floats, low: Floats, high: Floats) -> tuple[Floats, Floats]:
     return np.repeat(x, 3), np.stack([low, high, gap], axis=1).ravel()
 
 
-def _apart(t: Floats) -> NDArray[np.int64]:
+def _apart(t: Floats, length: int) -> NDArray[np.int64]:
     """Indices that keep one entry per hair of the path, and the last."""
-    hairs = np.floor(t * _HAIRS)
+    hairs = np.floor(t * _HAIRS / length)
     return np.flatnonzero(np.append(hairs[1:] != hairs[:-1], True)) if len(t) else np.arange(0)
 
 
-def _label(panel: Axes, label: str) -> None:
+def _label(panel: Axes, trace: "Trace", label: str) -> None:
     panel.set_ylabel(label)
-    panel.set_xlim(0, 1)
+    panel.set_xlim(0, trace.segments)
+    for corner in range(1, trace.segments):
+        panel.axvline(corner, color=MUTED, alpha=0.5, linewidth=1)
     panel.yaxis.set_major_locator(round_ticks(5))
 
 

@@ -48,6 +48,7 @@ def prepared(net: nn.Module, dtype: torch.dtype) -> nn.Module:
             "cannot be read; pass the module that was scripted."
         )
     held = [*net.named_parameters(), *net.named_buffers()]
+    device_of(net, torch.device("cpu"))
     for name, tensor in held:
         if nn.parameter.is_lazy(tensor):
             raise InputError(

@@ -184,9 +184,12 @@ class Refiner:
 
 
 def _apply(operation: Affine, rows: dict[int, Tensor], paths: int) -> Tensor:
-    made = operation.linear(*(rows[v] for v in operation.inputs))
+    taken = [rows[value] for value in operation.inputs]
+    made = operation.linear(*taken).contiguous()
     if operation.bias is not None:
-        made = made.contiguous() if made.is_contiguous() else made.clone()
+        held = made.untyped_storage().data_ptr()
+        if any(x.untyped_storage().data_ptr() == held for x in taken):
+            made = made.clone()  # the input itself, which others may read
         made[:paths] += operation.bias
     return made
 

@@ -1,6 +1,7 @@
 """Reshaping, joining, selecting, padding, resampling; and questions about shapes."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -204,6 +205,21 @@ def _interpolate(r: Recorder, input: Recorded, *args: Any, **kw: Any) -> Recorde
     return r.affine(
         f"interpolate ({mode})", [input], data, lambda x: functional.interpolate(x, *args, **kw)
     )
+
+
+def _constant_like(name: str) -> Handler:
+    def handle(r: Recorder, input: Recorded, *args: Any, **kw: Any) -> Tensor:
+        like = plain(input)
+        function = partial(getattr(torch, name), like) if "_like" in name else getattr(like, name)
+        made: Tensor = function(*plain(args), **plain(kw))
+        return made
+
+    return handle
+
+
+for _name in ("zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full",
+              "new_tensor"):  # fmt: skip
+    HANDLERS[_name] = _constant_like(_name)
 
 
 def _question(name: str) -> Handler:

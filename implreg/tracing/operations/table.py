@@ -63,6 +63,8 @@ def perform(
 
 
 def _why(name: str) -> str:
+    if name.endswith("_with_indices"):
+        return "returns indices, which depend on values; use return_indices=False."
     if name in _SMOOTH:
         return f"calls {name}, which is not piecewise linear; use ReLU or its kin."
     if name in _NORMS:

@@ -1,0 +1,436 @@
+"""Every operation that can be traced, against the module itself; and why others are refused."""
+
+import math
+import warnings
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.modules import module as module_hooks
+from torch.nn.utils import parametrizations
+
+from implreg.checks import InputError
+from implreg.networks import mlp
+from implreg.tracing import Trace, read, trace
+
+SHAPES = {"flat": (12,), "line": (2, 16), "image": (2, 9, 8), "cube": (2, 5, 4, 6)}
+
+
+class Net(nn.Module):
+    """A function as a module, with layers that it may use."""
+
+    def __init__(
+        self, function: Callable[[nn.Module, Tensor], Tensor], **layers: nn.Module
+    ) -> None:
+        super().__init__()
+        self.function = function
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self, x)
+
+
+def paths(kind: str, count: int = 2) -> tuple[Tensor, Tensor]:
+    random = torch.Generator().manual_seed(len(kind))
+    x0, x1 = torch.randn(2, count, *SHAPES[kind], generator=random, dtype=torch.float64)
+    return x0, x1
+
+
+def randomised(net: nn.Module, seed: int = 0) -> nn.Module:
+    """The module in double precision and eval mode, with random weights and statistics."""
+    random = torch.Generator().manual_seed(seed)
+    net = net.double().eval()
+    for name, tensor in [*net.named_parameters(), *net.named_buffers()]:
+        if tensor.is_floating_point() and "original" not in name:
+            fan = max(1, tensor[0].numel()) if tensor.ndim > 1 else 2
+            tensor.data = torch.randn(tensor.shape, generator=random).double() * (1.4 / fan**0.5)
+        if name.endswith("running_var"):
+            tensor.data = tensor.abs() + 0.5
+    return net
+
+
+def check(net: nn.Module, ends: tuple[Tensor, Tensor]) -> Trace:
+    """Values and slopes on every piece, and values on a fine grid, are the module's own."""
+    x0, x1 = ends
+    traced = trace(net, ends)
+    path, begin, end = traced.piece_path, traced.piece_start, traced.piece_end
+    wide = [-1] + [1] * (x0.ndim - 1)
+    way = (x1 - x0)[path]
+    middle = x0[path] + ((begin + end) / 2).view(wide) * way
+    values, slopes = torch.func.jvp(net, (middle,), (way,))
+    values, slopes = values.detach().flatten(1), slopes.detach().flatten(1)
+    found = traced.values + (end - begin)[:, None] / 2 * traced.slopes
+    assert (found - values).abs().max() <= 1e-11 * values.abs().max()
+    long = end - begin > 1e-10
+    assert (traced.slopes - slopes)[long].abs().max() <= 1e-10 * slopes.abs().max()
+
+    grid = torch.linspace(0, 1, 2001, dtype=torch.float64)
+    for i in range(len(x0)):
+        with torch.no_grad():
+            own = net(x0[i] + grid.view(wide) * (x1 - x0)[i]).flatten(1)
+        assert (traced.at(grid, i) - own).abs().max() <= 1e-11 * own.abs().max()
+    assert len(set(traced.layers)) == len(traced.layers)
+    return traced
+
+
+def linear(n_in: int, n_out: int) -> nn.Linear:
+    return nn.Linear(n_in, n_out)
+
+
+LAYERS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
+    # name: (kind of samples, layers before a ReLU or with activations of their own)
+    "linear": ("flat", lambda: nn.Linear(12, 20)),
+    "linear-no-bias": ("flat", lambda: nn.Linear(12, 20, bias=False)),
+    "linear-on-more-axes": ("line", lambda: nn.Linear(16, 7)),
+    "linear-functional": ("flat", lambda: Net(lambda m, x: functional.linear(x, m.a.weight),
+                                              a=nn.Linear(12, 9))),
+    "matmul": ("flat", lambda: Net(lambda m, x: x @ m.a.weight.T + m.a.bias, a=nn.Linear(12, 9))),
+    "matmul-from-the-left": ("line", lambda: Net(lambda m, x: m.a.weight @ x, a=nn.Linear(2, 5))),
+    "addmm": ("flat", lambda: Net(lambda m, x: torch.addmm(m.a.bias, x, m.a.weight.T, alpha=2.0),
+                                  a=nn.Linear(12, 9))),
+    "weight-norm": ("flat", lambda: parametrizations.weight_norm(nn.Linear(12, 9))),
+    "conv1d": ("line", lambda: nn.Conv1d(2, 5, 3, stride=2, padding=1)),
+    "conv2d": ("image", lambda: nn.Conv2d(2, 5, (3, 2), stride=(2, 1), padding=(1, 0))),
+    "conv2d-groups-dilation": ("image", lambda: nn.Conv2d(2, 6, 3, groups=2, dilation=2, padding=2)),
+    "conv2d-same": ("image", lambda: nn.Conv2d(2, 3, 4, padding="same")),
+    "conv2d-valid": ("image", lambda: nn.Conv2d(2, 3, 3, padding="valid", bias=False)),
+    "conv2d-circular": ("image", lambda: nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular")),
+    "conv2d-reflect": ("image", lambda: nn.Conv2d(2, 3, 3, padding=1, padding_mode="reflect")),
+    "conv2d-functional": ("image", lambda: Net(lambda m, x: functional.conv2d(x, m.a.weight,
+                                               stride=2), a=nn.Conv2d(2, 3, 3))),
+    "conv3d": ("cube", lambda: nn.Conv3d(2, 3, 3, padding=1, stride=(1, 2, 1))),
+    "conv-transpose1d": ("line", lambda: nn.ConvTranspose1d(2, 3, 3, stride=2)),
+    "conv-transpose2d": ("image", lambda: nn.ConvTranspose2d(2, 3, 3, stride=2, output_padding=1)),
+    "conv-transpose3d": ("cube", lambda: nn.ConvTranspose3d(2, 2, 2)),
+    "batch-norm1d": ("flat", lambda: nn.Sequential(nn.Linear(12, 8), nn.BatchNorm1d(8))),
+    "batch-norm2d": ("image", lambda: nn.BatchNorm2d(2)),
+    "batch-norm2d-plain": ("image", lambda: nn.BatchNorm2d(2, affine=False)),
+    "batch-norm3d": ("cube", lambda: nn.BatchNorm3d(2)),
+    "dropout": ("flat", lambda: nn.Sequential(nn.Dropout(), nn.Identity(), nn.Linear(12, 5))),
+    "dropout2d": ("image", lambda: nn.Dropout2d()),
+    "alpha-dropout": ("flat", lambda: nn.AlphaDropout()),
+    "avg-pool1d": ("line", lambda: nn.AvgPool1d(3, 2, 1)),
+    "avg-pool2d": ("image", lambda: nn.AvgPool2d(3, 2, 1, count_include_pad=False)),
+    "avg-pool2d-ceil": ("image", lambda: nn.AvgPool2d(2, ceil_mode=True)),
+    "avg-pool3d": ("cube", lambda: nn.AvgPool3d(2)),
+    "adaptive-avg-pool2d": ("image", lambda: nn.AdaptiveAvgPool2d((4, 3))),
+    "max-pool1d": ("line", lambda: nn.MaxPool1d(3, 2, 1)),
+    "max-pool2d": ("image", lambda: nn.MaxPool2d(3, 2, 1)),
+    "max-pool2d-dilation-ceil": ("image", lambda: nn.MaxPool2d(2, 3, dilation=2, ceil_mode=True)),
+    "max-pool2d-functional": ("image", lambda: Net(lambda m, x: functional.max_pool2d(x, 2))),
+    "max-pool3d": ("cube", lambda: nn.MaxPool3d(2)),
+    "adaptive-max-pool1d": ("line", lambda: nn.AdaptiveMaxPool1d(5)),
+    "adaptive-max-pool2d": ("image", lambda: nn.AdaptiveMaxPool2d((4, 3))),
+    "adaptive-max-pool3d": ("cube", lambda: nn.AdaptiveMaxPool3d(2)),
+    "amax": ("image", lambda: Net(lambda m, x: x.amax((2, 3)))),
+    "amin": ("image", lambda: Net(lambda m, x: torch.amin(x, 2, keepdim=True))),
+    "relu6": ("flat", lambda: nn.Sequential(nn.Linear(12, 20), Scale(6.0), nn.ReLU6())),
+    "leaky-relu": ("flat", lambda: nn.Sequential(nn.Linear(12, 20), nn.LeakyReLU(0.2))),
+    "leaky-relu-functional": ("flat", lambda: Net(lambda m, x: functional.leaky_relu(x, -0.3))),
+    "prelu": ("image", lambda: nn.PReLU(2)),
+    "prelu-one": ("flat", lambda: nn.PReLU()),
+    "hardtanh": ("flat", lambda: nn.Hardtanh(-0.5, 0.7)),
+    "hardtanh-functional": ("flat", lambda: Net(lambda m, x: functional.hardtanh(x))),
+    "abs": ("flat", lambda: Net(lambda m, x: x.abs() - abs(x - 1))),
+    "clamp": ("flat", lambda: Net(lambda m, x: x.clamp(-0.5, 0.5) + x.clamp(min=0.1)
+                                  + torch.clamp(x, max=-0.1) + x.clamp_max(0.3) + x.clip(0, 1))),
+    "maximum": ("flat", lambda: Net(lambda m, x: torch.maximum(m.a(x), x), a=nn.Linear(12, 12))),
+    "minimum": ("flat", lambda: Net(lambda m, x: torch.min(m.a(x), x), a=nn.Linear(12, 12))),
+    "maximum-with-a-constant": ("flat", lambda: Net(lambda m, x: torch.maximum(
+        x, torch.linspace(-1, 1, 12, dtype=x.dtype)))),
+    "relu-forms": ("flat", lambda: Net(lambda m, x: functional.relu(x) + torch.relu(-x)
+                                       + (x - 1).relu() + (x + 0.5).relu_()
+                                       + functional.relu(2 * x, inplace=True))),
+    "flatten": ("image", lambda: nn.Flatten()),
+    "view": ("image", lambda: Net(lambda m, x: x.view(x.size(0), 2, -1).reshape(len(x), -1))),
+    "unflatten": ("flat", lambda: nn.Sequential(nn.Unflatten(1, (3, 4)), nn.Linear(4, 5))),
+    "squeeze": ("flat", lambda: Net(lambda m, x: x.unsqueeze(1).squeeze())),
+    "permute": ("image", lambda: Net(lambda m, x: x.permute(0, 3, 1, 2))),
+    "transpose": ("image", lambda: Net(lambda m, x: x.transpose(1, 3).mT.swapaxes(-1, 1))),
+    "movedim-flip": ("image", lambda: Net(lambda m, x: x.movedim(1, -1).flip(2))),
+    "expand": ("flat", lambda: Net(lambda m, x: x[:, :1].expand(-1, 12) + x)),
+    "arithmetic": ("flat", lambda: Net(lambda m, x: (3 - 2 * x + 1) / 4 - x / 0.5 - (-x) * 0.25)),
+    "constants": ("flat", lambda: Net(lambda m, x: (x + m.a.bias) * m.a.bias - m.a.bias / 2,
+                                      a=nn.Linear(3, 12))),
+    "constant-with-batch": ("flat", lambda: Net(lambda m, x: x + torch.full_like(x, 0.3)
+                                                + torch.ones(len(x), 1, dtype=x.dtype))),
+    "in-place": ("flat", lambda: Net(in_place, a=nn.Linear(12, 12))),
+    "broadcast": ("image", lambda: Net(lambda m, x: x + x.mean((2, 3), keepdim=True))),
+    "alpha": ("flat", lambda: Net(lambda m, x: torch.add(x, m.a(x), alpha=0.5).sub(x, alpha=3),
+                                  a=nn.Linear(12, 12))),
+    "sum-mean": ("image", lambda: Net(lambda m, x: x.sum(1) - x.mean(dim=1))),
+    "cat": ("flat", lambda: Net(lambda m, x: torch.cat([x, m.a(x), x.relu()], dim=1),
+                                a=nn.Linear(12, 5))),
+    "cat-with-a-constant": ("flat", lambda: Net(lambda m, x: torch.cat(
+        [x, torch.ones(len(x), 3, dtype=x.dtype)], -1))),
+    "stack": ("flat", lambda: Net(lambda m, x: torch.stack([x, 2 * x - 1], 1))),
+    "chunk-split": ("flat", lambda: Net(chunk_and_split)),
+    "indexing": ("image", lambda: Net(lambda m, x: x[:, 0, ::2, [1, 3]] + x[..., 1:3][:, 1, ::2])),
+    "select": ("image", lambda: Net(lambda m, x: x.select(1, 0) + x.narrow(1, 1, 1).squeeze(1)
+                                    + torch.index_select(x, 1, torch.tensor([1]))[:, 0])),
+    "padding": ("image", lambda: nn.Sequential(nn.ZeroPad2d(1), nn.ConstantPad2d(2, 0.7),
+                                               nn.ReflectionPad2d(1), nn.ReplicationPad2d(1),
+                                               nn.CircularPad2d(2))),
+    "pad-functional": ("flat", lambda: Net(lambda m, x: functional.pad(x, (1, 2), value=-1.0))),
+    "upsample-nearest": ("image", lambda: nn.Upsample(scale_factor=2)),
+    "upsample-bilinear": ("image", lambda: nn.Upsample(size=(7, 11), mode="bilinear")),
+    "interpolate": ("line", lambda: Net(lambda m, x: functional.interpolate(
+        x, scale_factor=1.5, mode="linear", align_corners=True))),
+    "residual": ("flat", lambda: Net(lambda m, x: m.act(x + m.b(m.act(m.a(x)))), a=nn.Linear(12, 9),
+                                     b=nn.Linear(9, 12), act=nn.ReLU())),
+    "dense": ("flat", lambda: Net(dense, a=nn.Linear(12, 4), b=nn.Linear(16, 4))),
+}  # fmt: skip
+
+
+class Scale(nn.Module):
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.factor
+
+
+def in_place(m: nn.Module, x: Tensor) -> Tensor:
+    out = m.a(x)
+    out += x
+    out *= 2.0
+    out.add_(1.0)
+    return out
+
+
+def chunk_and_split(m: nn.Module, x: Tensor) -> Tensor:
+    a, b = x.chunk(2, dim=1)
+    c, d = torch.split(x, [5, 7], 1)
+    e = x.unsqueeze(2).unbind(2)[0]
+    return torch.cat([a - b, c * 2, d, e, torch.tensor_split(x, 3, dim=1)[1]], 1)
+
+
+def dense(m: nn.Module, x: Tensor) -> Tensor:
+    x = torch.cat([x, m.a(x).relu()], 1)
+    return torch.cat([x, m.b(x).relu()], 1)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_operation(name: str) -> None:
+    """Alone; and between activations, so that what is behind and before it switches too."""
+    kind, make = LAYERS[name]
+    ends = paths(kind)
+    check(randomised(make()), ends)
+    layer = make()
+    with torch.no_grad():
+        size = randomised(layer)(ends[0]).flatten(1).shape[1]
+    net = nn.Sequential(nn.LeakyReLU(0.3), layer, nn.ReLU(), nn.Flatten(), nn.Linear(size, 9),
+                        nn.ReLU(), nn.Linear(9, 3))  # fmt: skip
+    assert check(randomised(net, seed=1), ends).switches.min() >= 3
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        nn.Sequential(nn.AvgPool2d(3), nn.Flatten(), nn.Linear(36, 5)),
+        nn.Sequential(nn.BatchNorm2d(4), Scale(-0.3), nn.Conv2d(4, 3, 3), nn.Flatten()),
+        nn.Sequential(nn.AvgPool2d((1, 3)), nn.BatchNorm2d(4), nn.Conv2d(4, 3, 3, groups=1)),
+        nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(4, 3, 3)),  # windows that leave out a border
+        nn.Sequential(nn.Dropout(), nn.AvgPool2d(3, divisor_override=2), nn.Conv2d(4, 3, 2)),
+    ],
+)
+def test_what_stands_between_an_activation_and_a_layer(between: nn.Module) -> None:
+    """Operations that only move and scale entries become part of the layer behind them."""
+    net = randomised(nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.ReLU(), between, nn.ReLU()))
+    x0, x1 = torch.randn(2, 2, 2, 9, 9, generator=torch.Generator().manual_seed(0)).double()
+    check(net, (x0, x1))
+
+
+def switches_by_hooks(net: nn.Module, traced: Trace, ends: tuple[Tensor, Tensor]) -> None:
+    """Neighbouring pieces differ in exactly the unit that the trace names."""
+    taken: dict[str, list[Tensor]] = {}
+    handles = [
+        m.register_forward_pre_hook(
+            lambda _, args, name=name: taken.setdefault(name, []).append(args[0].flatten(1) > 0)
+        )
+        for name, m in net.named_modules() if isinstance(m, nn.ReLU)
+    ]  # fmt: skip
+    for i in range(len(ends[0])):
+        path, taken_before = traced[i], taken.clear()
+        assert taken_before is None
+        middle = ((path.piece_start + path.piece_end) / 2).view(-1, *[1] * (ends[0].ndim - 1))
+        with torch.no_grad():
+            net(ends[0][i] + middle * (ends[1] - ends[0])[i])
+        on = {f"{n}:{k + 1}" if k else n: side for n, sides in taken.items()
+              for k, side in enumerate(sides)}  # fmt: skip
+        for k, (layer, unit) in enumerate(zip(path.layer.tolist(), path.unit.tolist())):
+            for name, sides in on.items():
+                changed = (sides[k + 1] != sides[k]).nonzero().flatten().tolist()
+                assert changed == ([unit] if name == path.layers[layer] else []), (k, name)
+    for handle in handles:
+        handle.remove()
+
+
+def test_every_switch_is_the_unit_that_it_says() -> None:
+    block = Net(lambda m, x: m.act(x + m.b(m.act(m.a(x)))), a=nn.Linear(9, 14), b=nn.Linear(14, 9),
+                act=nn.ReLU())  # fmt: skip
+    net = randomised(nn.Sequential(nn.Linear(12, 9), nn.ReLU(), block, nn.Linear(9, 2)))
+    ends = paths("flat", 4)
+    traced = check(net, ends)
+    assert traced.layers == ("1", "2.act", "2.act:2")
+    assert len(traced.t) > 30
+    switches_by_hooks(net, traced, ends)
+
+
+def test_names_of_functions_and_reused_modules() -> None:
+    inner = Net(lambda m, x: functional.relu(x) + m.act(x - 1) + m.act(x + 1), act=nn.ReLU())
+    net = nn.Sequential(nn.Linear(12, 4), Net(lambda m, x: m.inner(x).relu().relu(), inner=inner))
+    traced = trace(randomised(net), paths("flat"))
+    assert traced.layers == ("1.inner.relu", "1.inner.act", "1.inner.act:2", "1.relu", "1.relu:2")
+
+
+def test_program_prints_one_operation_a_line() -> None:
+    net = nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8, 3)
+    )
+    program = read(Net(lambda m, x: m.net(x) + m.short(x.flatten(1)), net=net,
+                       short=nn.Linear(36, 3)), torch.zeros(1, 6, 6))  # fmt: skip
+    assert repr(program).splitlines() == [
+        "Program of 8 operations, 40 hidden units",
+        "   in           1x6x6",
+        "    1  net.0    2x4x4  conv2d",
+        "    2  net.1    2x4x4  relu",
+        "    3  net.2    2x2x2  max_pool2d",
+        "    4  net.3        8  flatten",
+        "    5  net.4        3  linear",
+        "    6  flatten     36  flatten(in)",
+        "    7  short        3  linear",
+        "    8  add          3  add(5, 7)",
+    ]
+
+
+def test_the_module_is_left_as_it_was() -> None:
+    net = nn.Sequential(nn.Linear(12, 4), nn.ReLU(), nn.BatchNorm1d(4), nn.Linear(4, 2)).eval()
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    trace(net, paths("flat"))
+    with pytest.raises(InputError):
+        trace(nn.Sequential(net, nn.GELU()), paths("flat"))
+    assert all(torch.equal(v, before[k]) and v.dtype == before[k].dtype
+               for k, v in net.state_dict().items())  # fmt: skip
+    assert not any(m.training or m._forward_hooks or m._forward_pre_hooks for m in net.modules())
+    assert not module_hooks._global_forward_hooks and not module_hooks._global_forward_pre_hooks
+
+
+def branch(m: nn.Module, x: Tensor) -> Tensor:
+    return x if x.sum() > 0 else -x
+
+
+class Lazy(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x, x
+
+
+REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "gelu": (lambda: nn.Sequential(nn.Linear(12, 3), nn.GELU()),
+             r"layer '1' \(GELU\) calls gelu, which is not piecewise linear"),
+    "tanh-nested": (lambda: nn.Sequential(nn.Sequential(nn.Identity(), nn.Tanh())),
+                    r"layer '0.1' \(Tanh\) calls tanh"),
+    "softmax": (lambda: nn.Softmax(1), r"Softmax calls softmax, which is not piecewise linear"),
+    "sigmoid-function": (lambda: Net(lambda m, x: torch.sigmoid(x)), r"Net calls sigmoid"),
+    "layer-norm": (lambda: nn.Sequential(nn.LayerNorm(12)),
+                   r"layer '0' \(LayerNorm\) calls layer_norm, which divides by a deviation"),
+    "group-norm": (lambda: nn.GroupNorm(3, 12), "GroupNorm calls group_norm, which divides"),
+    "product": (lambda: Net(lambda m, x: x * x), "multiplies two branches"),
+    "matrix-product": (lambda: Net(lambda m, x: x @ x.mT), "first axis"),
+    "power": (lambda: Net(lambda m, x: x**2), "calls pow, which is not piecewise linear"),
+    "quotient": (lambda: Net(lambda m, x: x / x.sum(1, keepdim=True)), "divides by what it comp"),
+    "reciprocal": (lambda: Net(lambda m, x: 1 / x), "divides by what it comp|calls r"),
+    "norm-in-training": (lambda: nn.Sequential(nn.BatchNorm1d(12)).train(),
+                         r"layer '0' \(BatchNorm1d\) normalises by the statistics of the batch"),
+    "norm-without-statistics": (lambda: nn.BatchNorm1d(12, track_running_stats=False),
+                                "normalises by the statistics of the batch"),
+    "dropout-in-training": (lambda: nn.Sequential(nn.Dropout()).train(),
+                            r"layer '0' \(Dropout\) is dropout in training mode.*net.eval\(\)"),
+    "branching": (lambda: Net(branch), "first axis"),
+    "branching-on-a-sample": (lambda: Net(lambda m, x: x if bool(x[0, 0] > 0) else -x), "first axis"),
+    "comparison": (lambda: Net(lambda m, x: (x > 0) * x), "calls gt: .*data-dependent"),
+    "where": (lambda: Net(lambda m, x: torch.where(x > 0, x, -x)), "calls gt: .*data-dependent"),
+    "bool": (lambda: Net(lambda m, x: x if x.any() else -x), "calls any: .*data-dependent"),
+    "item": (lambda: Net(lambda m, x: x * x.max().item()), "calls max over an axis|calls item"),
+    "sort": (lambda: Net(lambda m, x: x.sort(1).values), "calls sort: .*data-dependent"),
+    "max-with-indices": (lambda: Net(lambda m, x: x.max(1).values), "use amax, or pooling"),
+    "pool-with-indices": (lambda: nn.Sequential(nn.Unflatten(1, (1, 12)),
+                                                nn.MaxPool1d(2, return_indices=True)),
+                          "returns indices"),
+    "sign": (lambda: Net(lambda m, x: x.sign()), "calls sign, which is not continuous"),
+    "batch-permuted": (lambda: Net(lambda m, x: x.permute(1, 0)), "first axis"),
+    "batch-mean": (lambda: Net(lambda m, x: x - x.mean(0)), "first axis"),
+    "total": (lambda: Net(lambda m, x: x.sum()), "first axis"),
+    "batch-index": (lambda: Net(lambda m, x: x[0]), "first axis"),
+    "batch-cat": (lambda: Net(lambda m, x: torch.cat([x, x])), "first axis"),
+    "batch-in-reshape": (lambda: Net(lambda m, x: x.reshape(-1, 3)), "first axis"),
+    "batch-dependent": (lambda: Net(lambda m, x: x + torch.arange(2.0, dtype=x.dtype)[:, None]),
+                        "a constant that differs from sample to sample"),
+    "cast": (lambda: Net(lambda m, x: x.float()), "moves what it computes from torch.float64"),
+    "lstm": (lambda: nn.Sequential(nn.Unflatten(1, (3, 4)), nn.LSTM(4, 2, batch_first=True)),
+             r"layer '1' \(LSTM\)"),
+    "attention": (lambda: Net(lambda m, x: m.a(x[:, None], x[:, None], x[:, None])[0],
+                              a=nn.MultiheadAttention(12, 1)), "layer 'a'"),
+    "unknown": (lambda: Net(lambda m, x: torch.fft.rfft(x).real), "not among the operations"),
+    "several-outputs": (Lazy, "must return one tensor, got tuple"),
+    "constant-output": (lambda: Net(lambda m, x: torch.zeros(2, 3)), "does not depend on it"),
+    "lazy": (lambda: nn.LazyLinear(3), "lazy layer has not seen an input"),
+    "own-error": (lambda: Net(lambda m, x: x.no_such_thing()), "AttributeError: .*no_such_thing"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refusal(name: str) -> None:
+    make, message = REFUSED[name]
+    net = make()
+    if not name.endswith("in-training"):
+        net.eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(InputError, match=message) as refusal:
+            trace(net, paths("flat"))
+    assert str(refusal.value).endswith(".")
+    assert "\n" not in str(refusal.value)
+
+
+def test_refuses_what_is_no_network() -> None:
+    with pytest.raises(InputError, match="must be a torch.nn.Module, got function"):
+        trace(lambda x: x, paths("flat"))  # type: ignore[arg-type]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scripted = torch.jit.script(nn.Linear(12, 3))
+    with pytest.raises(InputError, match="got a TorchScript module"):
+        trace(scripted, paths("flat"))
+    with pytest.raises(InputError, match="on the device meta, which holds none"):
+        trace(nn.Linear(12, 3, device="meta"), paths("flat"))
+    mixed = nn.Sequential(nn.Linear(12, 3), nn.Linear(3, 3, device="meta"))
+    with pytest.raises(InputError, match="on one device, but its parameters are on cpu, meta"):
+        trace(mixed, paths("flat"))
+
+
+def test_a_float32_network_is_traced_in_double_precision() -> None:
+    net = mlp(12, 50, 50, 3, seed=0)
+    double = mlp(12, 50, 50, 3, seed=0)
+    double.load_state_dict(net.state_dict())
+    traced, exact = trace(net, paths("flat")), trace(double.double(), paths("flat"))
+    assert traced.t.dtype == torch.float64
+    assert torch.equal(traced.t, exact.t)
+    assert net[0].weight.dtype == torch.float32
+
+
+def test_columns_of_a_convolution_are_its_answer_to_impulses() -> None:
+    random = torch.Generator().manual_seed(0)
+    for options in ({}, {"stride": 2, "padding": 1}, {"dilation": 2, "padding": 3, "groups": 2},
+                    {"padding": "same", "kernel_size": 4}, {"stride": 3, "groups": 4}):  # fmt: skip
+        conv = nn.Conv2d(4, 8, **({"kernel_size": 3} | options)).double()
+        operation = read(conv, torch.zeros(4, 9, 8)).operations[0]
+        unit = torch.randint(0, math.prod((4, 9, 8)), (40,), generator=random)
+        impulses = torch.eye(288, dtype=torch.float64)[unit].view(-1, 4, 9, 8)
+        with torch.no_grad():
+            expected = nn.functional.conv2d(impulses, conv.weight, None, conv.stride, conv.padding,
+                                            conv.dilation, conv.groups)  # fmt: skip
+        assert torch.allclose(operation.columns(unit), expected)
