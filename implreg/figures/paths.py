@@ -177,18 +177,19 @@ def describe(
     knots, values, slopes = knots_of(trace)
     vertices, corners = _vertices(trace)
     straight = trace.segments == 1
+    path = "one path" if straight else f"one path of {trace.segments} straight segments"
+    lines = "lines over their dashed chords" if chord else "lines"
     text = (
-        f"Outputs and slopes along one path{'' if straight else f' of {trace.segments} straight segments'} "
-        f"from t = 0 to {trace.segments}, {_switch_counts(trace)}. Outputs are "
-        f"drawn as lines{' over their dashed chords' if chord else ''}, slopes as steps, "
-        f"breakpoints as ticks per layer."
+        f"Outputs and slopes along {path} from t = 0 to {trace.segments}, {_switch_counts(trace)}. "
+        f"Outputs are drawn as {lines}, slopes as steps, breakpoints as ticks per layer."
     )
+    chords = "its chord" if straight else "its chords"
     for output in chosen:
         phi, slope = values[:, output], slopes[:, output]
         off = float(np.abs(phi - np.interp(knots, vertices, corners[:, output])).max())
         text += (
             f" {_output(trace, output).capitalize()} goes from {number(phi[0])} to "
-            f"{number(phi[-1])}, at most {number(off)} from its chord{'' if straight else 's'}; its slope lies between "
+            f"{number(phi[-1])}, at most {number(off)} from {chords}; its slope lies between "
             f"{number(slope.min())} and {number(slope.max())}"
         )
         if len(trace.t):
