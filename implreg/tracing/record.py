@@ -79,6 +79,7 @@ class Recorder:
         self._perform = perform
         self.running: list[tuple[str, nn.Module]] = []
         self._uses: Counter[str] = Counter()
+        self._held: set[int] = set()
 
     def wrap(self, data: Tensor, index: int) -> Recorded:
         """An ordinary tensor as value `index` of the program."""
@@ -131,8 +132,10 @@ class Recorder:
     def name(self, text: str) -> str:
         """A name of its own for the operation: the module's, or the function's inside it."""
         path, module = self.running[-1]
-        leaf = type(module).__module__.startswith("torch.nn.") and not any(module.children())
-        name = path if leaf and path else f"{path}.{text}".lstrip(".")
+        own = [name for name, _ in module.named_children() if name != "parametrizations"]
+        leaf = type(module).__module__.startswith("torch.nn.") and not own
+        function = text.split("(")[0].strip()
+        name = path if leaf and path else f"{path}.{function}".lstrip(".")
         self._uses[name] += 1
         return name if self._uses[name] == 1 else f"{name}:{self._uses[name]}"
 
@@ -140,6 +143,10 @@ class Recorder:
         """The module that runs now, in words."""
         path, module = self.running[-1]
         return f"its layer {path!r} ({type(module).__name__})" if path else type(module).__name__
+
+    def holds(self, x: Any) -> bool:
+        """Whether x is a parameter or buffer of the module that runs."""
+        return id(x) in self._held
 
     def call(self, func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """Run a function of recorded tensors and note what it does."""
@@ -154,9 +161,13 @@ class Recorder:
     def listening(self, net: nn.Module) -> Iterator[None]:
         """Keep track of which module of `net` is running."""
         names = {module: name for name, module in net.named_modules()}
+        self._held = {id(x) for x in (*net.parameters(), *net.buffers())}
 
         def enter(module: nn.Module, _: Any) -> None:
             self.running.append((names.get(module, ""), module))
+            why = _why_not(module)
+            if why:
+                raise InputError(f"net must be piecewise linear, but {self.where()} {why}")
 
         def leave(module: nn.Module, _: Any, __: Any) -> None:
             self.running.pop()
@@ -167,6 +178,22 @@ class Recorder:
         finally:
             for handle in handles:
                 handle.remove()
+
+
+def _why_not(module: nn.Module) -> str:
+    """Why a module cannot be traced, for those whose functions do not tell or come too late."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return "is TorchScript, whose operations cannot be read; use the module that was scripted."
+    if isinstance(module, nn.MultiheadAttention):
+        return "multiplies two branches (attention), which is not piecewise linear; replace it."
+    if isinstance(module, nn.RNNBase):
+        return "is recurrent with smooth gates, which is not piecewise linear; replace it."
+    if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
+        return (
+            "normalises by the statistics of the batch, so that no sample has a path of its own; "
+            "call net.eval()."
+        )
+    return ""
 
 
 def _one(data: Tensor) -> Shape:

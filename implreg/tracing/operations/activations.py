@@ -26,6 +26,33 @@ def _leaky_relu(
     return r.hinges(f"leaky_relu({slope:g})", input, data, slope=slope, kinks=[(0.0, 1.0 - slope)])
 
 
+@handles("rrelu")
+def _rrelu(
+    r: Recorder,
+    input: Recorded,
+    lower: float = 1 / 8,
+    upper: float = 1 / 3,
+    training: bool = False,
+    inplace: bool = False,
+) -> Recorded:
+    if training:
+        raise Refused("is rrelu in training mode, which is random; call net.eval().")
+    return _leaky_relu(r, input, (lower + upper) / 2)
+
+
+@handles("softshrink")
+def _softshrink(r: Recorder, input: Recorded, lambd: float = 0.5) -> Recorded:
+    kinks = [(-lambd, -1.0), (lambd, 1.0)]
+    data = functional.softshrink(plain(input), lambd)
+    return r.hinges("softshrink", input, data, slope=1.0, offset=lambd, kinks=kinks)
+
+
+@handles("hardsigmoid")
+def _hardsigmoid(r: Recorder, input: Recorded, inplace: bool = False) -> Recorded:
+    data = functional.hardsigmoid(plain(input))
+    return r.hinges("hardsigmoid", input, data, kinks=[(-3.0, 1 / 6), (3.0, -1 / 6)])
+
+
 @handles("prelu")
 def _prelu(r: Recorder, input: Recorded, weight: Tensor) -> Recorded:
     constants_only(weight)

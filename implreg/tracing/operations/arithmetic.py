@@ -8,7 +8,6 @@ from torch import Tensor
 from implreg.tracing.operations.table import (
     HANDLERS,
     Handler,
-    aligned,
     axes_of,
     constant,
     filled,
@@ -23,12 +22,13 @@ from implreg.tracing.record import Recorded, Recorder, Refused, plain
 def add(r: Recorder, input: Any, other: Any, *, alpha: float = 1) -> Recorded:
     """Sum of two branches, or of a branch and a constant; `other` times alpha."""
     if isinstance(input, Recorded) and isinstance(other, Recorded):
-        shape = tuple(torch.broadcast_shapes(input.shape[1:], other.shape[1:]))
+        if input.ndim != other.ndim:
+            raise Refused(
+                "adds branches with different numbers of axes, so that the samples of one meet "
+                "another axis of the other; give both as many, with unsqueeze(1) for example."
+            )
         data = torch.add(plain(input), plain(other), alpha=alpha)
-        return r.affine(
-            "add", [input, other], data,
-            lambda x, y: torch.add(aligned(x, shape), aligned(y, shape), alpha=alpha),
-        )  # fmt: skip
+        return r.affine("add", [input, other], data, lambda x, y: torch.add(x, y, alpha=alpha))
     if not isinstance(input, Recorded):
         return add(r, _scaled(r, other, alpha), input)
     return _shifted(r, "add", input, constant(other, input), alpha)
@@ -39,8 +39,8 @@ def _shifted(
 ) -> Recorded:
     bias = filled(constant, tuple(x.shape[1:]), plain(x)) * scale
     shape = tuple(torch.broadcast_shapes(x.shape[1:], bias.shape))
-    data = aligned(plain(x), shape) + bias
-    return r.affine(text, [x], data, lambda x: spread(aligned(x, shape), shape), bias=bias)
+    data = plain(x) + bias
+    return r.affine(text, [x], data, lambda x: spread(x, shape), bias=bias)
 
 
 @handles("sub", "subtract")
@@ -60,20 +60,34 @@ def neg(r: Recorder, input: Recorded) -> Recorded:
     return _scaled(r, input, -1.0, "neg")
 
 
-@handles("positive", "contiguous", "clone", "detach", "requires_grad")
+@handles("positive", "detach", "requires_grad")
 def _same(r: Recorder, input: Recorded, *args: Any, **kw: Any) -> Recorded:
+    return input  # not another tensor: what is written into one, the other has too
+
+
+@handles("clone")
+def _clone(r: Recorder, input: Recorded, *args: Any, **kw: Any) -> Recorded:
     return r.wrap(input, input.value)
 
 
+@handles("contiguous")
+def _contiguous(r: Recorder, input: Recorded, *args: Any, **kw: Any) -> Recorded:
+    data = plain(input).contiguous(*args, **kw)
+    again = data.data_ptr() != plain(input).data_ptr()
+    return r.wrap(data, input.value) if again else input
+
+
 def _cast(name: str) -> Handler:
-    def handle(r: Recorder, input: Recorded, *args: Any, **kw: Any) -> Recorded:
+    def handle(r: Recorder, input: Recorded, *args: Any, **kw: Any) -> Any:
         data = getattr(torch.Tensor, name)(plain(input), *plain(args), **kw)
+        if not isinstance(data, Tensor):
+            return data
         if data.dtype != input.dtype or data.device != input.device:
             raise Refused(
                 f"moves what it computes from {input.dtype} on {input.device} to {data.dtype} on "
                 f"{data.device}; leave it as it is."
             )
-        return r.wrap(input, input.value)
+        return input
 
     return handle
 
@@ -98,12 +112,12 @@ def _scaled(r: Recorder, x: Recorded, factor: Any, text: str = "mul") -> Recorde
     shape = tuple(x.shape[1:])
     if isinstance(scale, Tensor):
         shape = tuple(torch.broadcast_shapes(shape, scale.shape))
-    data = aligned(plain(x), shape) * scale
+    data = plain(x) * scale
     return r.affine(
         text,
         [x],
         data,
-        lambda x: aligned(x, shape) * scale,
+        lambda x: x * scale,
         moves=scaling(scale, x) if shape == tuple(x.shape[1:]) else None,
     )
 
@@ -114,8 +128,15 @@ def _div(r: Recorder, input: Any, other: Any, *, rounding_mode: str | None = Non
         raise Refused("divides by what it computes from its input; divide by a constant.")
     if rounding_mode is not None:
         raise Refused("rounds a quotient, which is not continuous; use an ordinary division.")
-    scale = constant(other, input)
-    return _scaled(r, input, 1.0 / scale, "div")
+    divisor = constant(other, input)
+    if not bool(torch.as_tensor(divisor).all()):
+        raise Refused("divides by zero; divide by another constant.")
+    return _scaled(r, input, 1.0 / divisor, "div")
+
+
+@handles("rdiv", "rtruediv")
+def _rdiv(r: Recorder, input: Any, other: Any) -> Recorded:
+    return _div(r, other, input)
 
 
 @handles("sum")

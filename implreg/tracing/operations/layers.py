@@ -40,12 +40,15 @@ def _linear(r: Recorder, input: Recorded, weight: Tensor, bias: Tensor | None = 
     )
 
 
-@handles("matmul", "mm", "rmatmul")
-def _matmul(r: Recorder, left: Any, right: Any) -> Recorded:
+@handles("matmul", "mm")
+def _matmul(r: Recorder, input: Any, other: Any) -> Recorded:
+    left, right = input, other
     if isinstance(left, Recorded) and isinstance(right, Recorded):
         raise Refused("multiplies two branches, which is quadratic; use a product with a constant.")
     if isinstance(left, Recorded):
         right = right.detach()
+        if right.ndim == 1 and left.ndim > 1:
+            return r.affine("matmul", [left], plain(left) @ right, lambda x: x @ right)
         if right.ndim != 2:
             raise Refused("multiplies by a stack of matrices; use one matrix.")
         return _linear(r, left, right.T)
@@ -55,12 +58,17 @@ def _matmul(r: Recorder, left: Any, right: Any) -> Recorded:
     return r.affine("matmul", [right], left @ plain(right), lambda x: left @ x)
 
 
+@handles("rmatmul")
+def _rmatmul(r: Recorder, input: Any, other: Any) -> Recorded:
+    return _matmul(r, other, input)
+
+
 @handles("addmm")
 def _addmm(
-    r: Recorder, bias: Any, x: Any, weight: Any, *, beta: float = 1, alpha: float = 1
+    r: Recorder, input: Any, mat1: Any, mat2: Any, *, beta: float = 1, alpha: float = 1
 ) -> Any:
-    constants_only(bias, weight)
-    return _linear(r, x, alpha * weight.T, beta * bias)
+    constants_only(input, mat2)
+    return _linear(r, mat1, alpha * mat2.T, beta * input)
 
 
 def _convolution(transposed: bool) -> Handler:
@@ -179,4 +187,4 @@ def _dropout(
 ) -> Recorded:
     if training:
         raise Refused("is dropout in training mode, which is random; call net.eval().")
-    return r.wrap(input, input.value)
+    return input  # not another tensor: what is written into one, the other has too

@@ -126,6 +126,8 @@ def _window_index(shape: Shape, reaches: list[list[range]]) -> Tensor:
     for size, windows in zip(sizes, reaches, strict=True):
         inside = [[p for p in places if 0 <= p < size] for places in windows]
         wide = max(map(len, inside))
+        if not all(inside):
+            raise Refused("has a window of padding alone, whose maximum is -inf; pad less.")
         along = torch.tensor([places + places[:1] * (wide - len(places)) for places in inside])
         index = (index[:, None, :, None] * size + along[None, :, None, :]).flatten(0, 1).flatten(1)
     offset = torch.arange(channels)[:, None, None] * prod(sizes)

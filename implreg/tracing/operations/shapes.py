@@ -28,6 +28,8 @@ def _reshaped(name: str) -> Handler:
         data = getattr(torch.Tensor, name)(plain(input), *plain(args), **plain(kw))
         if not isinstance(data, Tensor):
             raise Refused(f"calls {name} in a way that is not known; use reshape.")
+        if data.dtype != input.dtype:
+            raise Refused(f"reads the bits of its input as {data.dtype}; leave them as they are.")
         if data.ndim == 0 or len(data) != BATCH:
             first_axis_moved()
         shape = tuple(data.shape[1:])
@@ -90,9 +92,8 @@ def _expand(r: Recorder, input: Recorded, *sizes: Any, **kw: Any) -> Recorded:
 
 
 @handles("cat", "concat", "concatenate")
-def _cat(r: Recorder, tensors: Sequence[Any], dim: int = 0, axis: int | None = None) -> Recorded:
-    ndim = tensors[0].ndim
-    along = axis_of(dim if axis is None else axis, ndim)
+def _cat(r: Recorder, tensors: Sequence[Any], dim: int = 0) -> Recorded:
+    along = axis_of(dim, tensors[0].ndim)
     recorded = [x for x in tensors if isinstance(x, Recorded)]
     plains = [plain(x) for x in tensors]
     data = torch.cat(plains, along)
@@ -125,9 +126,9 @@ def _cat(r: Recorder, tensors: Sequence[Any], dim: int = 0, axis: int | None = N
 
 @handles("stack")
 def _stack(r: Recorder, tensors: Sequence[Any], dim: int = 0) -> Recorded:
-    if not all(isinstance(x, Recorded) for x in tensors):
-        raise Refused("stacks its input with constants; use cat.")
     along = axis_of(dim, tensors[0].ndim + 1)
+    if not all(isinstance(x, Recorded) for x in tensors):
+        return _cat(r, [torch.unsqueeze(x, along) for x in tensors], along)
     data = torch.stack([plain(x) for x in tensors], along)
     return r.affine("stack", list(tensors), data, lambda *xs: torch.stack(xs, along))
 
@@ -162,7 +163,11 @@ def _getitem(r: Recorder, input: Recorded, index: Any) -> Recorded:
     whole = isinstance(first, slice) and first == slice(None)
     if not whole and not (first is Ellipsis and used < input.ndim):
         first_axis_moved()
-    return r.affine("getitem", [input], plain(input)[index], lambda x: x[index])
+    data = plain(input)[index]
+    # Several index tensors with a slice between come first: the axis of the samples no longer is.
+    if data.ndim == 0 or len(plain(input)[[0, 0, 1]][index]) != BATCH + 1:
+        first_axis_moved()
+    return r.affine("getitem", [input], data, lambda x: x[index])
 
 
 def _selecting(name: str) -> Handler:

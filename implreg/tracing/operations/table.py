@@ -5,7 +5,9 @@ entry. A handler takes the recorder and the function's arguments, checks these, 
 function does to the recorder.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import Any, NoReturn, TypeVar
 
 import torch
@@ -17,6 +19,7 @@ from implreg.tracing.record import BATCH, Recorded, Recorder, Refused, plain
 Handler = Callable[..., Any]
 H = TypeVar("H", bound=Handler)
 HANDLERS: dict[str, Handler] = {}
+_NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim"}  # that PyTorch takes too
 
 _SMOOTH = {
     "gelu", "silu", "mish", "sigmoid", "logsigmoid", "tanh", "softmax", "log_softmax",
@@ -24,7 +27,8 @@ _SMOOTH = {
     "log2", "log10", "sqrt", "rsqrt", "square", "pow", "sin", "cos", "tan", "erf", "softsign",
     "tanhshrink", "reciprocal", "norm", "linalg_norm", "normalize", "cosine_similarity",
     "logsumexp", "scaled_dot_product_attention", "multi_head_attention_forward", "lstm", "gru",
-    "rnn_tanh", "glu", "var", "std",
+    "rnn_tanh", "glu", "var", "std", "rpow", "bilinear", "lstm_cell", "gru_cell", "rnn_tanh_cell",
+    "prod",
 }  # fmt: skip
 _NORMS = {
     "layer_norm", "group_norm", "instance_norm", "rms_norm", "local_response_norm",
@@ -32,6 +36,7 @@ _NORMS = {
 _JUMPS = {
     "sign", "heaviside", "threshold", "hardshrink", "round", "floor", "ceil", "trunc", "frac",
     "sgn", "fmod",
+    "remainder", "floor_divide", "floordiv", "mod",
 }  # fmt: skip
 _VALUES = {
     "bool", "item", "gt", "lt", "ge", "le", "eq", "ne", "where", "argmax", "argmin", "nonzero",
@@ -48,15 +53,26 @@ def perform(
     """Run `func` on recorded tensors and append what it does to the recorder."""
     if getattr(func, "__name__", "") == "__get__":
         return _property(recorder, func.__self__.__name__, args[0])  # type: ignore[attr-defined]
-    name = getattr(func, "__name__", str(func)).strip("_")
-    if name.startswith(("i", "r")) and name[1:] in ("add", "sub", "mul", "truediv"):
-        in_place, name = name[0] == "i", name if name == "rsub" else name[1:]
-    else:
-        in_place = func.__name__.endswith("_") and not func.__name__.endswith("__")
+    called = getattr(func, "__name__", str(func))
+    name, in_place = called.strip("_"), called.endswith("_") and not called.endswith("__")
+    in_place = in_place or kwargs.get("inplace") is True
+    if name in ("iadd", "isub", "imul", "itruediv", "idiv", "radd", "rmul"):
+        in_place, name = name[0] == "i", name[1:]
     if name not in HANDLERS:
         raise Refused(_why(name))
+    kwargs = {_NUMPY_NAMES.get(key, key): value for key, value in kwargs.items()}
+    try:
+        inspect.signature(HANDLERS[name]).bind(recorder, *args, **kwargs)
+    except TypeError as error:
+        raise Refused(
+            f"calls {name} with arguments that cannot be traced ({error}); leave them out."
+        ) from None
+    if in_place and recorder.holds(args[0]):
+        raise Refused(f"changes a parameter or buffer of its own by {called}; use {name}.")
     made = HANDLERS[name](recorder, *args, **kwargs)
-    if (in_place or kwargs.get("inplace") is True) and isinstance(args[0], Recorded):
+    if in_place and isinstance(args[0], Tensor) and made.shape != args[0].shape:
+        raise Refused(f"calls {called} on fewer entries than its result has; use {name}.")
+    if in_place and isinstance(args[0], Recorded):
         args[0].value = made.value  # whoever holds the tensor now holds its new value
         return args[0]
     return made
@@ -89,7 +105,10 @@ def _property(recorder: Recorder, name: str, x: Recorded) -> Any:
         if name[0] != "m" or x.ndim < 3:
             first_axis_moved()
         return HANDLERS["transpose"](recorder, x, -1, -2)
-    return getattr(plain(x), name)
+    asked = getattr(plain(x), name)
+    if isinstance(asked, Tensor):
+        raise Refused(f"takes .{name} of its input, which cannot be traced; leave it out.")
+    return asked
 
 
 def handles(*names: str) -> Callable[[H], H]:
@@ -117,16 +136,22 @@ def axis_of(dim: int, ndim: int) -> int:
 def axes_of(dim: Any, ndim: int) -> tuple[int, ...]:
     """Several such axes, given as one or as a sequence."""
     if dim is None:
-        first_axis_moved()
+        raise Refused(
+            "reduces its input over all axes, also the first axis, which is the samples' own; name "
+            "the others (and let no data-dependent control flow hang on the result)."
+        )
     return tuple(axis_of(int(d), ndim) for d in (dim if isinstance(dim, Sequence) else (dim,)))
 
 
 def constant(value: Any, like: Tensor) -> float | Tensor:
     """A constant as a number, or as a tensor that broadcasts to one sample of `like`."""
-    if isinstance(value, int | float):
-        return float(value)
-    if not isinstance(value, Tensor):
-        raise Refused(f"combines its input with a {type(value).__name__}; use numbers or tensors.")
+    if isinstance(value, Real):
+        value = torch.tensor(float(value), dtype=torch.float64)
+    if not isinstance(value, Tensor) or value.is_complex():
+        kind = f"tensor of {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
+        raise Refused(f"combines its input with a {kind}; use real numbers or tensors of them.")
+    if not bool(value.isfinite().all()):
+        raise Refused("combines its input with a constant that is not finite; replace it.")
     if value.numel() == 1 and value.ndim <= like.ndim:
         return float(value)
     value = value.detach().to(dtype=like.dtype)
@@ -145,11 +170,6 @@ def filled(value: float | Tensor, shape: Shape, like: Tensor) -> Tensor:
     if isinstance(value, Tensor):
         return value
     return torch.full((1,) * len(shape), value, dtype=like.dtype, device=like.device)
-
-
-def aligned(x: Tensor, shape: Shape) -> Tensor:
-    """Rows whose samples have as many axes as `shape`, so that they broadcast to it."""
-    return x.reshape(len(x), *[1] * (len(shape) + 1 - x.ndim), *x.shape[1:])
 
 
 def constants_only(*given: Any) -> None:
