@@ -35,7 +35,8 @@ def say(text: str) -> None:
 
 
 def show(title: str, rows: Sequence[dict]) -> None:
-    print(f"\n{title}\n\n{pd.DataFrame(rows).fillna('').to_string(index=False)}")
+    table = pd.DataFrame(rows, dtype=object).fillna("")
+    print(f"\n{title}\n\n{table.to_string(index=False)}")
 
 
 def seconds(call: Callable[[], object]) -> float:
@@ -47,20 +48,25 @@ def seconds(call: Callable[[], object]) -> float:
 def side_by_side(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, np.ndarray]:
     """Seconds of each call in every round; a round is each call once, in turn."""
     rounds = [[seconds(call) for call in calls.values()] for _ in range(repeats + 1)]
-    return dict(zip(calls, np.array(rounds[1:]).T))  # the first one warms up
+    return dict(zip(calls, np.array(rounds[1:]).T, strict=True))  # the first one warms up
 
 
 def in_batches(function: Callable[..., object], *tensors: Tensor) -> tuple[Callable, int]:
     """The function on all rows of the tensors, in the batch size that is quickest, and that one."""
 
-    def run(size: int) -> None:
-        for batch in zip(*(x.split(size) for x in tensors)):
+    def run(size: int, rows: int | None = None) -> None:
+        for batch in zip(*(x[:rows].split(size) for x in tensors), strict=True):
             function(*batch)
 
-    rows = len(tensors[0])
-    sizes = sorted({min(rows, size) for size in (16, 64, 256, 1024, 4096, 16384)})
-    best = min(sizes, key=lambda size: min(seconds(lambda: run(size)) for _ in range(2)))
-    return lambda: run(best), best
+    best, per_row = 1, np.inf
+    for size in (16, 64, 256, 1024, 4096, 16384):
+        rows = min(len(tensors[0]), max(size, 64))
+        took = min(seconds(lambda: run(size, rows)) for _ in range(3)) / rows  # noqa: B023
+        if took < per_row:
+            best, per_row = size, took
+        if took > 1.5 * per_row or size >= len(tensors[0]):
+            break
+    return lambda: run(best), min(best, len(tensors[0]))
 
 
 def with_peak(call: Callable[[], object]) -> tuple[object, float, float]:
