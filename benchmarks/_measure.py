@@ -103,8 +103,8 @@ def conv_network(channels: int = 16, size: int = 28) -> nn.Sequential:
     return net.double()
 
 
-def images(*, quick: bool = False) -> tuple[Tensor, Tensor]:
-    """A path between two images of one class, (1, 784) each; or, quickly, a hundredth of it."""
-    pair = ir.pairs(ir.load("fashion-mnist"), kind="same", count=1, seed=0)
-    x0, x1 = pair.x0.double(), pair.x1.double()
-    return x0, torch.lerp(x0, x1, 0.01) if quick else x1
+def random_ends(paths: int, *shape: int) -> tuple[Tensor, Tensor]:
+    """Gaussian starts and ends of paths, (paths, *shape) each."""
+    random = torch.Generator().manual_seed(0)
+    x0, x1 = torch.randn(2, paths, *shape, generator=random, dtype=torch.float64)
+    return x0, x1

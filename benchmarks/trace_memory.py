@@ -24,7 +24,7 @@ import argparse
 
 import numpy as np
 import torch
-from _measure import conv_network, fresh, images, megabytes, say, show, with_peak
+from _measure import conv_network, fresh, megabytes, random_ends, say, show, with_peak
 
 import implreg as ir
 
@@ -33,14 +33,13 @@ TABLES = ("bounds", "long", "wide")
 
 def warm_up() -> None:
     """What the first trace of a process loads and keeps."""
-    x0, x1 = torch.randn(2, 1, 1, 8, 8, dtype=torch.float64)
-    ir.trace(conv_network(2, size=8), (x0, x1))
+    ir.trace(conv_network(2, size=8), random_ends(1, 1, 8, 8))
 
 
 def bounded(bound: int | None, quick: bool) -> dict:
     memory = None if bound is None else f"{bound}MB"
-    net = conv_network(4 if quick else 16)
-    x0, x1 = (x.view(1, 1, 28, 28) for x in images(quick=quick))
+    net = conv_network(2 if quick else 16)
+    x0, x1 = random_ends(1, 1, 28, 28)
     warm_up()
     trace, took, peak = with_peak(lambda: ir.trace(net, (x0, x1), memory=memory))
     row = {
@@ -73,9 +72,7 @@ def streamed(net: torch.nn.Module, paths: ir.tracing.paths.Paths) -> tuple[int, 
 
 def along(how: str, segments: int) -> dict:
     net = ir.mlp(64, 256, 256, 10, seed=0, dtype=torch.float64)
-    random = torch.Generator().manual_seed(0)
-    points = torch.randn(segments + 1, 64, generator=random, dtype=torch.float64)
-    path = ir.polyline(points)
+    path = ir.polyline(random_ends(segments + 1, 64)[0])
     warm_up()
     if how == "stream":
         (switches, size), took, peak = with_peak(lambda: streamed(net, path))
@@ -87,8 +84,7 @@ def along(how: str, segments: int) -> dict:
 
 def across(how: str, width: int) -> dict:
     net = ir.mlp(16, width, 10, seed=0, dtype=torch.float64)
-    random = torch.Generator().manual_seed(0)
-    x0, x1 = torch.randn(2, 1, 16, generator=random, dtype=torch.float64)
+    x0, x1 = random_ends(1, 16)
     warm_up()
     (switches, size), took, peak = with_peak(lambda: streamed(net, (x0, x1)))
     return measured(how, f"{width:,} units", switches, took, peak, size)

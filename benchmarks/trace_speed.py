@@ -3,7 +3,8 @@
 Prints one table of ratios. In each row `trace` is divided by something else that was timed in the
 same round, in the same process, with the same number of threads: the median over the rounds, and
 the smallest and largest. Below 1 means that tracing is the faster. Everything is float64 (but
-regioncam), and a trace always holds breakpoints, units, slopes, gaps and values.
+regioncam), and a trace always holds breakpoints, units, slopes, gaps and values. Networks and the
+ends of single paths are random; the many paths join handwritten digits.
 
 * forward pass: the plain network at the breakpoints of the same path, which are given to it.
 * layer-wise floor: each linear layer or convolution, without anything between, applied to as many
@@ -27,7 +28,7 @@ import argparse
 
 import numpy as np
 import torch
-from _measure import conv_network, fresh, images, in_batches, say, show, side_by_side
+from _measure import conv_network, fresh, in_batches, random_ends, say, show, side_by_side
 from torch import Tensor, nn
 
 import implreg as ir
@@ -105,9 +106,7 @@ def one_path(case: str, repeats: int, quick: bool) -> list[dict]:
     name, net = network(case, quick)
     for parameter in net.parameters():
         parameter.requires_grad_(False)
-    x0, x1 = images()
-    if case == "conv":
-        x0, x1 = x0.view(1, 1, 28, 28), x1.view(1, 1, 28, 28)
+    x0, x1 = random_ends(1, *((1, 28, 28) if case == "conv" else (784,)))
     way = x1 - x0
     trace = ir.trace(net, (x0, x1))
 

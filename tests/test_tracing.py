@@ -5,7 +5,7 @@ import dataclasses
 import itertools
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest import mock
 
@@ -878,3 +878,40 @@ def test_a_program_can_be_traced_again_and_again() -> None:
         trace(program, random_paths(3, 5))
     with pytest.raises(InputError, match=r"that of the program, torch\.float64"):
         trace(program, ends, dtype=torch.float32)
+
+
+class Apply(nn.Module):
+    """A layer, and any function of what it gives."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.layer, self.function = nn.Linear(4, 6), function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self.layer(x))
+
+
+def test_a_single_number_per_sample() -> None:
+    for function in (
+        lambda x: x.relu()[:, 0],
+        lambda x: x.sum(1).relu()[:, None],
+        lambda x: x.relu().sum(1),
+    ):
+        traced = trace(Apply(function), random_paths(3, 4))
+        check_consistent(traced)
+        assert traced.ends.shape == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda x: x.view(2, -1).relu(), "any number of samples|one row per sample"),
+        (lambda x: x[:, :2, None].expand(2, -1, 3), "any number of samples"),
+        (lambda x: x[:, :0], "at least one number per sample"),
+    ],
+)
+def test_refuses_networks_for_two_samples_or_of_nothing(
+    function: Callable[[Tensor], Tensor], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        trace(Apply(function), random_paths(3, 4))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from implreg.tracing.cuts import Cuts, pick
 from implreg.tracing.program import Affine, Hinges, Program, Windows
-from implreg.tracing.state import Ints, Stretch, integrate, on_device, padded
+from implreg.tracing.state import Ints, Stretch, flat, integrate, on_device, padded
 
 _LONGEST = 512  # pieces of one path in a chunk whose pieces need sides of their own, at most
 _MANY = 64  # cuts of one piece from which on their columns are summed by `integrate`
@@ -169,7 +169,7 @@ class NewPieces:
             winners = torch.cat([start_sides[0], sides[0]])
             window = torch.arange(operation.index.shape[0], device=z.device)
             entry = operation.index[window, winners]
-            made = made.flatten(1)
+            made = flat(made)
             made[:paths] = z
             return made.gather(1, entry).view(-1, *operation.shape)
         shaped = (-1, *operation.shape)
@@ -206,7 +206,7 @@ class NewPieces:
         if layer.bias is not None:
             behind[: old.paths] += layer.bias
 
-        jump = pick(taken[old.paths :].flatten(1), cuts.row, cuts.unit)
+        jump = pick(flat(taken[old.paths :]), cuts.row, cuts.unit)
         jump = np.where(cuts.side, jump, -jump)
         for which, (_, change) in enumerate(operation.kinks):
             if isinstance(change, Tensor):
@@ -214,7 +214,7 @@ class NewPieces:
             else:
                 sizes = np.full_like(jump, change)
             jump = np.where(cuts.which == which, jump * sizes, jump)
-        return behind.flatten(1), on_device(jump, taken)
+        return flat(behind), on_device(jump, taken)
 
     def _behind_start(self, path: int, begin: int) -> Tensor:
         """What the layer makes of a single time, where a chunk starts within a stretch, (1, m)."""
@@ -223,7 +223,7 @@ class NewPieces:
         z, sides = self._at_start(path, path + 1, begin, fresh=False)
         shaped = (-1, *operation.shape)
         made = layer.linear(operation.value(z.view(shaped), [s.view(shaped) for s in sides]))
-        return (made if layer.bias is None else made + layer.bias).flatten(1)
+        return flat(made if layer.bias is None else made + layer.bias)
 
     def _behind(
         self, start: Tensor, begin: int, end: int, row: Ints, real: Ints, paths: int
@@ -244,7 +244,7 @@ class NewPieces:
         if new.size:
             cut = self._cut[begin:end][new]
             rank = new + begin - np.maximum(self._head[begin:end][new] + 1, begin)
-            columns = layer.columns(on_device(self._cuts.unit[cut], start)).flatten(1)
+            columns = flat(layer.columns(on_device(self._cuts.unit[cut], start)))
             columns = columns.mul_(self._jump[on_device(cut, start), None])
             columns = _sums_within(columns, rank)
             behind.index_add_(0, on_device(real[new], start), columns)

@@ -29,7 +29,7 @@ from torch import Tensor
 from implreg.tracing.chunks import NewPieces
 from implreg.tracing.cuts import Cuts, find_crossings
 from implreg.tracing.program import Affine, Hinges, Program, Windows
-from implreg.tracing.state import Stretch, on_device
+from implreg.tracing.state import Stretch, flat, on_device
 from implreg.tracing.windows import find_wins
 
 _ROUNDING = 64  # units of rounding that a zero may be off, relative to the unit's own size
@@ -119,7 +119,7 @@ class Refiner:
         if not self._tolerances:  # of the whole group, as a stretch does not know its ends
             ends = self._program.values(torch.cat([x0, x1]))
             for i in self._program.sites:
-                z = ends[self._program.operations[i].inputs[0]].flatten(1)
+                z = flat(ends[self._program.operations[i].inputs[0]])
                 self._tolerances[i] = _slack(z[: x0.shape[0]], z[x0.shape[0] :])
         first = int(stretch.path[0]) - begin
         return self._tolerances[site][first : first + stretch.paths]

@@ -59,7 +59,7 @@ class Stretch:
 
     def start(self, value: int) -> Tensor:
         """A value of the program where the stretch starts, (P, n)."""
-        return self.rows[value][: self.paths].flatten(1)
+        return flat(self.rows[value][: self.paths])
 
     def slopes(self, value: int) -> Tensor:
         """Slope of a value on each piece, (P, K, n)."""
@@ -81,6 +81,11 @@ class Stretch:
     def with_rows(self, rows: dict[int, Tensor]) -> "Stretch":
         """The same stretch with other values."""
         return replace(self, rows=rows)
+
+
+def flat(rows: Tensor) -> Tensor:
+    """Rows with a single axis behind the first, also for samples without any."""
+    return rows.reshape(rows.shape[0], -1)
 
 
 def on_device(array: NDArray[np.generic], like: Tensor) -> Tensor:

@@ -14,9 +14,10 @@ from tqdm import tqdm
 from implreg.checks import InputError
 from implreg.tracing.paths import Paths, segments
 from implreg.tracing.program import Program, Windows
-from implreg.tracing.read import device_of, prepared, record
+from implreg.tracing.read import device_of, first_line, prepared, record
 from implreg.tracing.refine import Part, Refiner
 from implreg.tracing.result import Trace, switch_table
+from implreg.tracing.state import flat
 
 _MISMATCH = {torch.float64: 1e-8, torch.float32: 1e-3}  # relative; rounding stays far below
 _CHUNK = {"cpu": 2**22}  # bytes of one array that a processor's cache holds with room to spare
@@ -146,6 +147,8 @@ class Tracer:
             self.x0, self.x1, self.segments = segments(paths, dtype)
             _same_device(device_of(self._net, self.x0.device), self.x0)
             self.program = record(self._net, self.x0[0])
+        if not self.program.size(self.program.output):
+            raise InputError("net must return at least one number per sample, got none; mend it.")
         self._rows = _rows(self.program, memory)
         self._progress = progress
 
@@ -310,9 +313,21 @@ class _Comparison:
         points = x0[self._path] + self._t.view(-1, *[1] * (x0.ndim - 1)) * way
         self._points, self._program = points, program
         if net is None:
-            self._own = program.values(points)[program.output].flatten(1)
+            self._own = flat(program.values(points)[program.output])
         else:
-            self._own = cast(Tensor, net(points.clone())).flatten(1)
+            try:
+                self._own = flat(cast(Tensor, net(points.clone())))
+            except Exception as error:
+                raise InputError(
+                    f"net must take any number of samples at once, but it fails on "
+                    f"{points.shape[0]} of them with {type(error).__name__}: "
+                    f"{first_line(error)}; write no number of samples into its forward."
+                ) from error
+            if self._own.shape[0] != points.shape[0]:
+                raise InputError(
+                    f"net must return one row per sample, got {self._own.shape[0]} rows for "
+                    f"{points.shape[0]} samples; keep the first axis for the samples."
+                )
         self._seen = torch.full_like(self._own, torch.nan)
         self._scale = self._own.abs().max()
 
@@ -330,7 +345,7 @@ class _Comparison:
         """Raise if the traced values are not the network's own."""
         if self._agrees(self._seen):
             return
-        read = self._program.values(self._points)[self._program.output].flatten(1)
+        read = flat(self._program.values(self._points)[self._program.output])
         why = (
             "this is a fault of implreg, please report it"
             if self._agrees(read)
