@@ -10,10 +10,12 @@ ends of single paths are random; the many paths join handwritten digits.
 * layer-wise floor: each linear layer or convolution, without anything between, applied to as many
   points as there are breakpoints made by the layers before it, and the two ends. No method that
   evaluates layers at breakpoints can do with less.
-* jvp: slopes the ordinary way, by `torch.func.jvp` in the middle of each piece.
+* jvp: slopes the ordinary way, by `torch.func.jvp` in the middle of each piece (of a path with
+  thousands of pieces every tenth one, and ten times the seconds).
 * regioncam: another exact tracer, written in Rust, float32 and without slopes
   (`pip install regioncam`; its rows are left out where it is missing).
-* one by one: the same paths in calls of their own, with the network read once (`implreg.read`).
+* one by one: the same paths, in calls of their own; also with the network read but once for all of
+  them (`implreg.read`).
 * sampling: the plain network at 1,001 points of each path, which are given to it.
 
 What takes points takes them in batches of the size that is quickest, column `batch`. A target,
@@ -121,13 +123,16 @@ def one_path(case: str, repeats: int, quick: bool) -> list[dict]:
     calls["floor"] = floor(
         net, x0, torch.bincount(trace.layer, minlength=len(trace.layers)).tolist()
     )
-    calls["jvp"], batch["jvp"] = in_batches(slopes, at((trace.piece_start + trace.piece_end) / 2))
+    every = 10 if len(trace.slopes) > 5000 else 1
+    middles = (trace.piece_start + trace.piece_end)[::every] / 2
+    calls["jvp"], batch["jvp"] = in_batches(slopes, at(middles))
     other = None if case == "conv" else regioncam_on(net, x0, x1)
     if other is not None:
         calls["regioncam"] = other
         if abs(len(other()) - len(trace.t)) > 0.01 * len(trace.t) + 2:
             say(f"{name}: regioncam finds {len(other()):,} breakpoints, trace {len(trace.t):,}.")
     times = side_by_side(calls, repeats)
+    times["jvp"] *= every
 
     target = {"forward": FORWARD_TARGET[case], "floor": FLOOR_TARGET}
     words = {
@@ -152,18 +157,23 @@ def many_paths(repeats: int, quick: bool) -> list[dict]:
     trace = ir.trace(net, (x0, x1))
     program = ir.read(net, x0[0])
 
-    def one_by_one() -> None:
+    def one_by_one(what: torch.nn.Module | ir.Program) -> None:
         for i in range(count):
-            ir.trace(program, (x0[i : i + 1], x1[i : i + 1]))
+            ir.trace(what, (x0[i : i + 1], x1[i : i + 1]))
 
     grid = torch.linspace(0, 1, 1001, dtype=torch.float64)[:, None]
     points = (x0[:, None] + grid * (x1 - x0)[:, None]).flatten(0, 1)
-    calls = {"trace": lambda: ir.trace(net, (x0, x1)), "one by one": one_by_one}
+    calls = {
+        "trace": lambda: ir.trace(net, (x0, x1)),
+        "one by one": lambda: one_by_one(net),
+        "read once": lambda: one_by_one(program),
+    }
     calls["sampling"], batch = in_batches(net, points)
     times = side_by_side(calls, repeats)
     about = {"case": f"{count:,} paths of 64-64-64-10", "switches": f"{len(trace.t):,}"}
     return [
         row("one by one", times, "one by one", **about, target=1 / 50),
+        row("one by one, read once", times, "read once", **about),
         row("sampling at 1,001 points", times, "sampling", **about, target=0.2) | {"batch": batch},
     ]
 
@@ -175,6 +185,7 @@ def measure(cases: list[str], repeats: int, quick: bool) -> list[dict]:
         say(f"{case}, {threads} thread{'s'[: threads - 1]}, {repeats} rounds ...")
         found = many_paths(repeats, quick) if case == "paths" else one_path(case, repeats, quick)
         rows += [{"threads": threads} | row for row in found]
+        say("\n".join(f"    {r['trace against']}: {r['ratio']}" for r in found))
     return rows
 
 

@@ -1,7 +1,9 @@
 """Each benchmark runs with tiny sizes and prints its tables; nothing here looks at times."""
 
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,16 +19,30 @@ TABLES = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, subprocess.Popen[str]]]:
+    """All benchmarks, started at once."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    started = {
+        name: subprocess.Popen(
+            [sys.executable, str(FOLDER / f"{name}.py"), "--quick"],
+            cwd=tmp_path_factory.mktemp(name), env=environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        for name in TABLES
+    }  # fmt: skip
+    yield started
+    for process in started.values():
+        process.kill()
+
+
 @pytest.mark.parametrize("name", TABLES)
-def test_benchmark_runs(name: str, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, str(FOLDER / f"{name}.py"), "--quick"],
-        cwd=tmp_path, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+def test_benchmark_runs(name: str, running: dict[str, subprocess.Popen[str]]) -> None:
+    out, errors = running[name].communicate()
+    assert running[name].returncode == 0, errors
     for words in TABLES[name]:
-        assert words in done.stdout
-    assert "NO" not in done.stdout.split()  # bounded and free traces have the same units
+        assert words in out
+    assert "NO" not in out.split()  # bounded and free traces have the same units
 
 
 def test_every_benchmark_is_tested_and_says_how_to_read_it() -> None:

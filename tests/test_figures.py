@@ -9,12 +9,13 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib import pyplot as plt
+from matplotlib.figure import Figure as Canvas
 from nbclient import NotebookClient
 
 from implreg import figures
 from implreg.checks import InputError
 from implreg.figures.display import CATEGORIES, STEPS, THEMED
-from implreg.figures.paths import knots_of
+from implreg.figures.paths import draw_gaps, draw_outputs, draw_slopes, knots_of
 from implreg.networks import mlp
 from implreg.statistics import mean_interval
 from implreg.tracing import polyline, trace
@@ -328,6 +329,24 @@ def test_a_polyline_is_drawn_with_its_corners():
     assert len(knots) == len(values) == len(slopes) + 1 == len(path.t) + 5
     assert knots[-1] == 4 and (np.diff(knots) >= 0).all()
     np.testing.assert_allclose(np.diff(values, axis=0), slopes * np.diff(knots)[:, None], atol=1e-9)
-    assert figures.plot_gaps(path).alt
+    assert "against position t from 0 to 4" in figures.plot_gaps(path).alt
     with pytest.raises(InputError, match="deflection must be False for a polyline"):
         figures.plot_path(path, deflection=True)
+
+
+@pytest.mark.parametrize("corners", [0, 3])
+def test_every_segment_has_its_chord_and_every_corner_a_line(corners):
+    points = torch.randn(corners + 2, 8, generator=torch.Generator().manual_seed(0))
+    net = mlp(8, 30, 3, seed=0).double()
+    path = trace(net, polyline(points))
+    for draw in (draw_outputs, draw_slopes, draw_gaps):
+        panel = Canvas().add_subplot()
+        draw(panel, path, 1 if draw is draw_gaps else [1])
+        assert panel.get_xlim() == (0, corners + 1)
+        upright = [line for line in panel.lines if list(line.get_ydata()) == [0, 1]]
+        assert [line.get_xdata()[0] for line in upright] == list(range(1, corners + 1))
+        if draw is draw_outputs:
+            (chord,) = (line for line in panel.lines if line.get_linestyle() == "--")
+            assert list(chord.get_xdata()) == list(range(corners + 2))
+            own = net(points.double())[:, 1].detach()
+            np.testing.assert_allclose(chord.get_ydata(), own, atol=1e-12)

@@ -5,14 +5,13 @@ from typing import Any
 
 import ipywidgets as widgets
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from implreg.checks import InputError
-from implreg.datasets import Pairs
 from implreg.figures import plot_path, style
 from implreg.figures.display import new_figure, number, to_svg
 from implreg.figures.paths import draw_gaps, draw_outputs, draw_slopes, knots_of
-from implreg.tracing import trace
+from implreg.tracing import Paths, Trace, trace
 
 QUANTITIES = ("outputs", "slopes", "gaps")
 # Left, bottom, width, height of the panel in the picture. They are fixed so that the mark of t can
@@ -21,9 +20,7 @@ _PANEL = (0.12, 0.16, 0.85, 0.72)
 _SIZE = (6.6, 3.4)  # inches
 
 
-def path_explorer(
-    net: nn.Module, paths: Pairs | tuple[Tensor, Tensor], *, output: int | None = None
-) -> "PathExplorer":
+def path_explorer(net: nn.Module, paths: Paths, *, output: int | None = None) -> "PathExplorer":
     """Explore the outputs, slopes and gradient gaps of a network, one path at a time.
 
     Displayed as the last expression of a cell it gives four controls (pair, output, quantity and
@@ -31,8 +28,8 @@ def path_explorer(
     as on a static page, a still picture of the first path stands in its place.
 
     Args:
-        net: `Linear` and `ReLU` in turn, such as `implreg.mlp` makes.
-        paths: pairs of samples, or two tensors (starts, ends) of shape (P, d).
+        net: a module in eval mode made of piecewise linear operations, see `implreg.read`.
+        paths: pairs of samples, two tensors (starts, ends) of shape (P, *input), or a polyline.
         output: which output to show first; by default the one that is largest on the first path.
 
     Raises:
@@ -53,9 +50,7 @@ class PathExplorer:
         view: all of these in one box.
     """
 
-    def __init__(
-        self, net: nn.Module, paths: Pairs | tuple[Tensor, Tensor], *, output: int | None = None
-    ) -> None:
+    def __init__(self, net: nn.Module, paths: Paths, *, output: int | None = None) -> None:
         """Trace the paths and build the controls; see `path_explorer`."""
         self._trace = trace(net, paths)
         first = self._trace[0]
@@ -78,7 +73,13 @@ class PathExplorer:
         )
         self.quantity = widgets.Dropdown(options=QUANTITIES, description="quantity")
         self.t = widgets.FloatSlider(
-            0.5, min=0, max=1, step=0.001, readout_format=".3f", description="position t", **wide
+            0.5,
+            min=0,
+            max=first.segments,
+            step=0.001,
+            readout_format=".3f",
+            description="position t",
+            **wide,
         )
         self.picture, self.sentence = widgets.HTML(), widgets.HTML()
         choices = widgets.HBox([self.output, self.quantity], layout={"flex_flow": "row wrap"})
@@ -114,12 +115,11 @@ class PathExplorer:
         """Mark t in the finished drawing, and say what happens there."""
         path, output, t = self._trace[self.pair.value], self.output.value, self.t.value
         knots, values, slopes = knots_of(path)
-        breakpoints = knots[1:-1]
-        piece = int(np.searchsorted(breakpoints, t, side="right"))
+        piece = int(np.searchsorted(knots[1:-1], t, side="right"))
         slope = slopes[piece, output]
         value = values[piece, output] + slope * (t - knots[piece])
         height = {"outputs": value, "slopes": slope, "gaps": 0.0}[self.quantity.value]
-        x, y, bottom, top = _place(t, float(height), self._limits)
+        x, y, bottom, top = _place(t / path.segments, float(height), self._limits)
         mark = (
             f'<line x1="{x:.2f}" x2="{x:.2f}" y1="{bottom:.2f}" y2="{top:.2f}" '
             f'style="stroke:var(--ink);stroke-width:1.2"/>'
@@ -132,10 +132,13 @@ class PathExplorer:
             f"{knots[piece + 1]:.4f}. Output {output} is {number(value)}, "
             f"its slope {number(slope)}."
         )
-        if piece < len(breakpoints):
-            unit, layer = int(path.unit[piece]), int(path.layer[piece]) + 1
-            gap = number(float(path.gaps[piece, output]))
+        switch = _switch_behind(path, piece)
+        if switch is not None:
+            unit, layer = int(path.unit[switch]), int(path.layer[switch]) + 1
+            gap = number(float(path.gaps[switch, output]))
             text += f" The piece ends where unit {unit} of layer {layer} switches: gap {gap}."
+        elif piece + 1 < len(slopes):
+            text += " The piece ends at a corner of the path, where no unit switches."
         else:
             text += " No unit switches after it."
         self.sentence.value = f'<p aria-live="polite">{escape(text)}</p>'
@@ -148,8 +151,21 @@ class PathExplorer:
         return {**self.view._repr_mimebundle_(), **still}, metadata
 
 
-def _place(t: float, height: float, limits: tuple[float, float]) -> tuple[float, ...]:
-    """Where (t, height) and the lower and upper edge of the panel are in the drawing, in points."""
+def _switch_behind(path: Trace, piece: int) -> int | None:
+    """Which switch ends a piece; None for a corner and for the end of the path."""
+    behind = np.arange(len(path.t)) + path.segment.numpy(force=True)  # the piece before each switch
+    switch = int(np.searchsorted(behind, piece))
+    return switch if switch < len(behind) and behind[switch] == piece else None
+
+
+def _place(along: float, height: float, limits: tuple[float, float]) -> tuple[float, ...]:
+    """Where a point of the panel and the panel's lower and upper edge are, in points.
+
+    Args:
+        along: share of the path.
+        height: of the point, as the vertical axis counts.
+        limits: of that axis.
+    """
     left, low, width, tall = _PANEL
     full_width, full_height = 72 * _SIZE[0], 72 * _SIZE[1]
 
@@ -157,4 +173,4 @@ def _place(t: float, height: float, limits: tuple[float, float]) -> tuple[float,
         return full_height * (1 - low - tall * share)
 
     share = (height - limits[0]) / (limits[1] - limits[0])
-    return full_width * (left + width * t), down(share), down(0), down(1)
+    return full_width * (left + width * along), down(share), down(0), down(1)
