@@ -17,7 +17,7 @@ from click.core import ParameterSource
 import implreg
 from implreg import measures
 from implreg.checks import InputError
-from implreg.datasets import ORIGINS, Pairs
+from implreg.datasets import KINDS, ORIGINS, Pairs
 from implreg.files import (
     explain_os_error,
     import_network,
@@ -99,7 +99,7 @@ def _sizes(
 @click.option("--data", type=click.Choice(list(ORIGINS)), help="Data set to draw pairs from.")
 @click.option(
     "--kind",
-    type=click.Choice(["same", "different", "random"]),
+    type=click.Choice(KINDS),
     default="same",
     show_default=True,
     help="Classes of a pair.",

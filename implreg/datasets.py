@@ -34,6 +34,8 @@ ORIGINS = {
     ),
 }
 
+KINDS = ("same", "different", "random")  # of pairs, see `pairs`
+
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
@@ -230,7 +232,7 @@ def pairs(
     >>> len(p), p.x0.shape, bool((p.y0 == p.y1).all())
     (3, torch.Size([3, 64]), True)
     """
-    check_choice("kind", kind, ("same", "different", "random"))
+    check_choice("kind", kind, KINDS)
     check_choice("split", split, ("train", "test", "train-test"))
     check_count("count", count)
     check_count("seed", seed, at_least=0)

@@ -862,7 +862,7 @@ def test_interrupted_traces_keep_what_they_have(after: int) -> None:
     finished = 0 if kept.partial is None else len(kept.partial)
     assert finished < 5
     if kept.partial is not None:
-        same_switches(kept.partial, whole.first(finished))
+        same_switches(kept.partial, whole[:finished])
     expected = whole.to_table().iloc[: len(kept.table)]
     assert list(kept.table["unit"]) == list(expected["unit"])
     assert list(kept.table["layer"]) == list(expected["layer"])

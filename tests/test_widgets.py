@@ -127,7 +127,7 @@ def test_moves_are_quick(explorer):
         return min(times)  # of several: what the machine does besides is not ours
 
     assert shortest(explorer.t, np.linspace(0.01, 0.99, 20)) < 0.02
-    assert shortest(explorer.pair, [1, 2, 3, 0, 1, 2]) < 1
+    assert shortest(explorer.pair, [1, 2, 3, 0, 1, 2]) < 0.1
 
 
 def test_every_control_is_labelled(explorer):

@@ -41,7 +41,7 @@ class NewPieces:
         self._follower = None if follower is None else follower[0]
 
         pieces = stretch.pieces
-        old_row = np.flatnonzero(np.arange(pieces) < stretch.count[:, None])
+        old_row = stretch.real
         per_row = np.bincount(cuts.row, minlength=stretch.paths * pieces)
         number = np.empty_like(per_row)  # of each old piece among the real ones
         number[old_row] = np.arange(old_row.size)
@@ -174,7 +174,7 @@ class NewPieces:
             return made.gather(1, entry).view(-1, *operation.shape)
         shaped = (-1, *operation.shape)
         made = made.view(shaped)
-        made[:paths] = operation.value(z.view(shaped), [s.view(shaped) for s in start_sides])
+        made[:paths] = self._active(z, start_sides)
         made[paths:].mul_(operation.factor([s.view(shaped) for s in sides], z.dtype))
         return made
 
@@ -196,11 +196,10 @@ class NewPieces:
         operation, cuts, old, layer = self._operation, self._cuts, self._stretch, self._layer
         assert isinstance(operation, Hinges)
         taken, shaped = old.rows[self._value], (-1, *operation.shape)
-        sides = [side.view(shaped) for side in cuts.sides]
         rows = torch.empty_like(taken).view(shaped)
-        starts = [side[:: old.pieces] for side in sides]
-        rows[: old.paths] = operation.value(taken[: old.paths].view(shaped), starts)
-        factor = operation.factor(sides, rows.dtype)
+        starts = [side[:: old.pieces] for side in cuts.sides]
+        rows[: old.paths] = self._active(taken[: old.paths], starts)
+        factor = operation.factor([side.view(shaped) for side in cuts.sides], rows.dtype)
         torch.mul(taken[old.paths :].view(shaped), factor, out=rows[old.paths :])
         behind = layer.linear(rows)
         if layer.bias is not None:
@@ -218,12 +217,15 @@ class NewPieces:
 
     def _behind_start(self, path: int, begin: int) -> Tensor:
         """What the layer makes of a single time, where a chunk starts within a stretch, (1, m)."""
-        operation, layer = self._operation, self._layer
-        assert isinstance(operation, Hinges)
         z, sides = self._at_start(path, path + 1, begin, fresh=False)
+        return flat(self._layer.value(self._active(z, sides)))
+
+    def _active(self, z: Tensor, sides: list[Tensor]) -> Tensor:
+        """The activation of pre-activations on given sides of its kinks, (P, *shape)."""
+        operation = self._operation
+        assert isinstance(operation, Hinges)
         shaped = (-1, *operation.shape)
-        made = layer.linear(operation.value(z.view(shaped), [s.view(shaped) for s in sides]))
-        return flat(made if layer.bias is None else made + layer.bias)
+        return operation.value(z.view(shaped), [side.view(shaped) for side in sides])
 
     def _behind(
         self, start: Tensor, begin: int, end: int, row: Ints, real: Ints, paths: int

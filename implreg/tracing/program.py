@@ -44,6 +44,11 @@ class Affine:
     columns: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
     moves: Moves | None = field(default=None, repr=False)
 
+    def value(self, *taken: Tensor) -> Tensor:
+        """The result for samples, constant included, (N, *input) each -> (N, *shape)."""
+        made = self.linear(*taken)
+        return made if self.bias is None else made + self.bias
+
 
 @dataclass(frozen=True)
 class Hinges:
@@ -247,8 +252,7 @@ class Program:
         for i, operation in enumerate(self.operations):
             taken = [found[v] for v in operation.inputs]
             if isinstance(operation, Affine):
-                made = operation.linear(*taken)
-                made = made if operation.bias is None else made + operation.bias
+                made = operation.value(*taken)
             elif isinstance(operation, Hinges):
                 made = operation.value(taken[0], [taken[0] > at for at, _ in operation.kinks])
             else:

@@ -31,12 +31,15 @@ def read(net: nn.Module, sample: Tensor, *, dtype: torch.dtype = torch.float64) 
             several devices, cannot take the sample, or does something that is not in the list: the
             message names the layer, its type and the reason.
     """
-    net = prepared(net, dtype)
-    return record(net, sample.to(dtype=dtype, device=device_of(net, sample.device)))
+    net, device = prepared(net, dtype)
+    return record(net, sample.to(dtype=dtype, device=device or sample.device))
 
 
-def prepared(net: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """The module itself if all its numbers have `dtype`, else a copy that does; both checked."""
+def prepared(net: nn.Module, dtype: torch.dtype) -> tuple[nn.Module, torch.device | None]:
+    """The module itself if all its numbers have `dtype`, else a copy that does; both checked.
+
+    With it the one device of its numbers, None if it has none.
+    """
     if not isinstance(net, nn.Module):
         raise InputError(
             f"net must be a torch.nn.Module, got {type(net).__name__}; pass for example "
@@ -48,7 +51,7 @@ def prepared(net: nn.Module, dtype: torch.dtype) -> nn.Module:
             "cannot be read; pass the module that was scripted."
         )
     held = [*net.named_parameters(), *net.named_buffers()]
-    device_of(net, torch.device("cpu"))
+    device = _device([tensor for _, tensor in held])
     for name, tensor in held:
         if nn.parameter.is_lazy(tensor):
             raise InputError(
@@ -59,9 +62,9 @@ def prepared(net: nn.Module, dtype: torch.dtype) -> nn.Module:
             check_finite(f"net.{name}", tensor.detach())
     floating = {t.dtype for _, t in held if t.is_floating_point()}
     if floating <= {dtype}:
-        return net
+        return net, device
     try:
-        return copy.deepcopy(net).to(dtype)
+        return copy.deepcopy(net).to(dtype), device
     except RuntimeError as error:
         raise InputError(
             f"net must be a module that can be copied, as its numbers are not {dtype}, but: "
@@ -69,17 +72,15 @@ def prepared(net: nn.Module, dtype: torch.dtype) -> nn.Module:
         ) from error
 
 
-def device_of(net: nn.Module, default: torch.device) -> torch.device:
-    """The one device of a module's numbers."""
-    held = [*net.named_parameters(), *net.named_buffers()]
-    devices = {str(t.device): t.device for _, t in held}
+def _device(held: list[Tensor]) -> torch.device | None:
+    devices = {str(tensor.device): tensor.device for tensor in held}
     if len(devices) > 1:
         raise InputError(
             f"net must be on one device, but its parameters are on {', '.join(sorted(devices))}; "
             f"move it with net.to(...)."
         )
-    device = next(iter(devices.values()), default)
-    if device.type == "meta":
+    device = next(iter(devices.values()), None)
+    if device is not None and device.type == "meta":
         raise InputError(
             "net must have values, but its parameters are on the device meta, which holds none; "
             "load them first."

@@ -16,6 +16,10 @@ from implreg.checks import InputError
 from implreg.tracing.program import Affine, Hinges, Moves, Operation, Shape, Windows
 
 BATCH = 2  # samples that the recorded run holds, so that no operation can take them for one
+BATCH_STATISTICS = (
+    "normalises by the statistics of the batch, so that no sample has a path of its own; call "
+    "net.eval() (and keep track_running_stats=True)."
+)
 
 
 class Refused(Exception):
@@ -189,10 +193,7 @@ def _why_not(module: nn.Module) -> str:
     if isinstance(module, nn.RNNBase):
         return "is recurrent with smooth gates, which is not piecewise linear; replace it."
     if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
-        return (
-            "normalises by the statistics of the batch, so that no sample has a path of its own; "
-            "call net.eval()."
-        )
+        return BATCH_STATISTICS
     return ""
 
 

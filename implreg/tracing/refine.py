@@ -146,7 +146,7 @@ class Refiner:
         slopes, values = stretch.slopes(value), stretch.at_knots(value)
         before = slopes[:, :1] if stretch.first else self._last_slope
         gaps = slopes.diff(dim=1, prepend=before)
-        real = np.flatnonzero(np.arange(stretch.pieces) < stretch.count[:, None])
+        real = stretch.real
         rows = on_device(real, slopes)
         if stretch.paths == 1:
             self._last_slope = slopes[:, int(stretch.count[0]) - 1][:, None]

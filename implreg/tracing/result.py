@@ -101,20 +101,22 @@ class Trace:
         rows = torch.arange(number, device=self.t.device)
         return rows.repeat_interleave(switches + 1)
 
-    def __getitem__(self, index: int) -> "Trace":
-        """The trace of one path.
+    def __getitem__(self, index: int | slice) -> "Trace":
+        """The trace of one path, or of the paths of a slice in steps of one.
 
         Raises:
-            IndexError: there is no such path.
+            IndexError: there is no such path, or another step.
         """
         paths = len(self)
-        if not -paths <= index < paths:
+        if isinstance(index, slice):
+            start, stop, step = index.indices(paths)
+            if step != 1:
+                raise IndexError(f"a slice of a trace must go in steps of one, got {step}")
+        elif -paths <= index < paths:
+            start = index % paths
+            stop = start + 1
+        else:
             raise IndexError(f"path {index} of a trace of {paths} paths")
-        return self.first(paths, start=index % paths, stop=index % paths + 1)
-
-    def first(self, paths: int, *, start: int = 0, stop: int | None = None) -> "Trace":
-        """The trace of the paths from `start` up to `stop`, or of the first `paths`."""
-        stop = paths if stop is None else stop
         here = (self.path >= start) & (self.path < stop)
         pieces = (self.piece_path >= start) & (self.piece_path < stop)
         number = self.segments

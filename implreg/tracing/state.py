@@ -57,6 +57,11 @@ class Stretch:
         """K."""
         return len(self.knots[0]) - 1
 
+    @property
+    def real(self) -> Ints:
+        """Rows path * K + piece of the real pieces, in order."""
+        return np.flatnonzero(np.arange(self.pieces) < self.count[:, None])
+
     def start(self, value: int) -> Tensor:
         """A value of the program where the stretch starts, (P, n)."""
         return flat(self.rows[value][: self.paths])

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from implreg.checks import InputError
 from implreg.tracing.paths import Paths, segments
 from implreg.tracing.program import Program, Windows
-from implreg.tracing.read import device_of, first_line, prepared, record
+from implreg.tracing.read import first_line, prepared, record
 from implreg.tracing.refine import Part, Refiner
 from implreg.tracing.result import Trace, switch_table
 from implreg.tracing.state import flat
@@ -143,9 +143,9 @@ class Tracer:
         if isinstance(net, Program):
             self.program, self.x0, self.x1, self.segments = self._of_program(net, paths, dtype)
         else:
-            self._net = prepared(net, dtype)
+            self._net, device = prepared(net, dtype)
             self.x0, self.x1, self.segments = segments(paths, dtype)
-            _same_device(device_of(self._net, self.x0.device), self.x0)
+            _same_device(device or self.x0.device, self.x0)
             self.program = record(self._net, self.x0[0])
         if not self.program.size(self.program.output):
             raise InputError("net must return at least one number per sample, got none; mend it.")
@@ -195,10 +195,8 @@ class Tracer:
         """The trace of all paths, or of the first ones, from their parts."""
         number = self.segments
         lanes = len(self.x0) if paths is None else paths * number
-        lane, start, site, unit, slopes, gaps, values, ends = (
-            torch.cat([getattr(part, name) for part in parts])
-            for name in ("path", "start", "site", "unit", "slopes", "gaps", "values", "ends")
-        )
+        lane, start, site, unit, gaps = _concatenated(parts, "path start site unit gaps")
+        slopes, values, ends = _concatenated(parts, "slopes values ends")
         if lanes < len(self.x0):
             keep = lane < lanes
             lane, start, site, unit, slopes, gaps, values = (
@@ -231,16 +229,17 @@ class Tracer:
         finished = sum(len(part.finished) for part in parts) // self.segments
         if not parts:
             return Interrupted(None, pd.DataFrame(), 0.0)
-        lane, start, site, unit, gaps = (
-            torch.cat([getattr(part, name) for part in parts])
-            for name in ("path", "start", "site", "unit", "gaps")
-        )
+        lane, start, site, unit, gaps = _concatenated(parts, "path start site unit gaps")
         real = site >= 0
         path, t = lane // self.segments, lane % self.segments + start
         names = [self.program.operations[i].name for i in site[real].tolist()]
         table = switch_table(path[real], t[real], names, unit[real], gaps[real])
         reached = float(t[-1]) if int(path[-1]) >= finished else 0.0
         return Interrupted(self.joined(parts, finished) if finished else None, table, reached)
+
+
+def _concatenated(parts: list[Part], names: str) -> Iterator[Tensor]:
+    return (torch.cat([getattr(part, name) for part in parts]) for name in names.split())
 
 
 def _same_device(device: torch.device, x: Tensor) -> None:
@@ -261,9 +260,10 @@ def _rows(program: Program, memory: int | str | None) -> dict[int, int]:
         follower = program.follower(place)
         first = max(place, 0) if follower is None else follower[0]
         sizes = [prod(operation.shape) for operation in program.operations[first:following]]
-        for operation in program.operations[following : following + 1]:
-            sizes += [program.size(value) for value in operation.inputs]
-            sizes += [operation.index.numel()] if isinstance(operation, Windows) else []
+        if following in program.sites:
+            switching = program.operations[following]
+            sizes.append(program.size(switching.inputs[0]))
+            sizes.append(switching.index.numel() if isinstance(switching, Windows) else 0)
         widest[place] = max([1, *sizes])
         live = sum(program.size(v) for v in program.live(max(place, 0)))
         each[place] = item * (_ARRAYS * widest[place] + live)

@@ -19,7 +19,7 @@ from implreg.tracing.operations.table import (
     scaling,
 )
 from implreg.tracing.program import Shape
-from implreg.tracing.record import Recorded, Recorder, Refused, plain
+from implreg.tracing.record import BATCH_STATISTICS, Recorded, Recorder, Refused, plain
 
 
 @handles("linear")
@@ -162,10 +162,7 @@ def _batch_norm(
     eps: float = 1e-5,
 ) -> Recorded:
     if training or running_mean is None or running_var is None:
-        raise Refused(
-            "normalises by the statistics of the batch, so that no sample has a path of its own; "
-            "call net.eval() (and keep track_running_stats=True)."
-        )
+        raise Refused(BATCH_STATISTICS)
     axes = [1] * (input.ndim - 2)
     scale = (running_var.detach() + eps).rsqrt()
     scale = scale if weight is None else scale * weight.detach()

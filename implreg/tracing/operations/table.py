@@ -7,6 +7,7 @@ function does to the recorder.
 
 import inspect
 from collections.abc import Callable, Sequence
+from functools import cache
 from numbers import Real
 from typing import Any, NoReturn, TypeVar
 
@@ -19,6 +20,7 @@ from implreg.tracing.record import BATCH, Recorded, Recorder, Refused, plain
 Handler = Callable[..., Any]
 H = TypeVar("H", bound=Handler)
 HANDLERS: dict[str, Handler] = {}
+_signature = cache(inspect.signature)
 _NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim"}  # that PyTorch takes too
 
 _SMOOTH = {
@@ -62,7 +64,7 @@ def perform(
         raise Refused(_why(name))
     kwargs = {_NUMPY_NAMES.get(key, key): value for key, value in kwargs.items()}
     try:
-        inspect.signature(HANDLERS[name]).bind(recorder, *args, **kwargs)
+        _signature(HANDLERS[name]).bind(recorder, *args, **kwargs)
     except TypeError as error:
         raise Refused(
             f"calls {name} with arguments that cannot be traced ({error}); leave them out."
