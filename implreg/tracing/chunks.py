@@ -11,7 +11,7 @@ from implreg.tracing.program import Affine, Hinges, Program, Windows
 from implreg.tracing.state import Ints, Stretch, flat, integrate, on_device, padded
 
 _LONGEST = 512  # pieces of one path in a chunk whose pieces need sides of their own, at most
-_MANY = 64  # cuts of one piece from which on their columns are summed by `integrate`
+_MANY = 16  # cuts of one piece from which on their columns are summed by `integrate`
 
 
 class NewPieces:

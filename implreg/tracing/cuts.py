@@ -46,13 +46,18 @@ class Cuts:
 
 
 def find_crossings(
-    operation: Hinges, stretch: Stretch, tolerance: Tensor, carried: list[Tensor] | None
+    operation: Hinges,
+    stretch: Stretch,
+    z: Tensor,
+    tolerance: Tensor,
+    carried: list[Tensor] | None,
 ) -> tuple[Cuts, list[Tensor]]:
     """Where the pre-activation crosses a kink: compare its values at neighbouring knots.
 
     Args:
         operation: the activation.
         stretch: pieces on which its input is linear.
+        z: its input at the knots, (P, K + 1, n).
         tolerance: how far from zero rounding may leave a zero, (P, n).
         carried: the state at the end of the stretch before, if the path goes on.
 
@@ -60,8 +65,6 @@ def find_crossings(
         The cuts, and the state at the end of the stretch: for every kink, the side of each unit,
         and whether the unit has had one.
     """
-    (value,) = operation.inputs
-    z = stretch.at_knots(value)
     paths, knots, units = z.shape
     pieces = knots - 1
     times = stretch.knots.ravel()

@@ -86,10 +86,11 @@ class Hinges:
 
     def value(self, z: Tensor, on: Sequence[Tensor]) -> Tensor:
         """The function at z, on the sides of the kinks that `on` says."""
-        total = z * self.slope + self.offset
+        total = z * self.factor(on, z.dtype)
         for above, (at, change) in zip(on, self.kinks, strict=True):
-            total = total + above.to(z.dtype) * change * (z - at)
-        return total
+            if at:
+                total = total - above.to(z.dtype) * change * at
+        return total + self.offset if self.offset else total
 
 
 @dataclass(frozen=True)

@@ -104,23 +104,19 @@ class Refiner:
             )
             yield from self._advance(whole, 0)
 
-    def _tolerance(self, stretch: Stretch, site: int) -> Tensor:
+    def _tolerance(self, stretch: Stretch, z: Tensor, site: int) -> Tensor:
         """How far from zero rounding may leave the operation's input where it is zero, (P, n).
 
-        It goes by the size of that input at the two ends of the path.
+        It goes by the size of that input, `z` at the knots, at the two ends of the path.
         """
-        (value,) = self._program.operations[site].inputs
         if stretch.first and stretch.last:
-            start = stretch.start(value)
-            steps = on_device(np.diff(stretch.knots)[:, None], start)
-            end = torch.baddbmm(start[:, None], steps, stretch.slopes(value))[:, 0]
-            return _slack(start, end)
+            return _slack(z[:, 0], z[:, -1])
         begin, x0, x1 = self._group
         if not self._tolerances:  # of the whole group, as a stretch does not know its ends
             ends = self._program.values(torch.cat([x0, x1]))
             for i in self._program.sites:
-                z = flat(ends[self._program.operations[i].inputs[0]])
-                self._tolerances[i] = _slack(z[: x0.shape[0]], z[x0.shape[0] :])
+                taken = flat(ends[self._program.operations[i].inputs[0]])
+                self._tolerances[i] = _slack(taken[: x0.shape[0]], taken[x0.shape[0] :])
         first = int(stretch.path[0]) - begin
         return self._tolerances[site][first : first + stretch.paths]
 
@@ -167,12 +163,13 @@ class Refiner:
         """Cut the pieces where operation `site` switches, and go on with each chunk."""
         operation = self._program.operations[site]
         carried = None if stretch.first else self._carried[site]
-        tolerance = self._tolerance(stretch, site)
+        z = stretch.at_knots(operation.inputs[0])
+        tolerance = self._tolerance(stretch, z, site)
         if isinstance(operation, Hinges):
-            cuts, at_end = find_crossings(operation, stretch, tolerance, carried)
+            cuts, at_end = find_crossings(operation, stretch, z, tolerance, carried)
         else:
             assert isinstance(operation, Windows)
-            cuts, at_end = find_wins(operation, stretch, tolerance, carried)
+            cuts, at_end = find_wins(operation, stretch, z, tolerance, carried)
         if stretch.paths == 1:
             self._carried[site] = at_end
         yield from self._chunks(stretch, site, cuts)

@@ -118,19 +118,28 @@ def integrate(start: Tensor, slopes: Tensor, steps: Tensor) -> Tensor:
     values[:, 0] = start
     if pieces == 1:
         torch.addcmul(start, slopes[:, 0], steps, out=values[:, 1])
-    elif entries < _LONG_ROW or pieces % _BLOCK:
+    elif entries < _LONG_ROW:
         torch.mul(slopes, steps[..., None], out=values[:, 1:])
         torch.cumsum(values, dim=1, out=values)
+    elif pieces <= _BLOCK:
+        values[:, 1:] = torch.baddbmm(start[:, None], _triangle(steps), slopes)
     else:
         blocks = pieces // _BLOCK
-        slopes = slopes.reshape(paths * blocks, _BLOCK, entries)
-        steps = steps.reshape(paths * blocks, _BLOCK)
-        totals = torch.bmm(steps[:, None], slopes).view(paths, blocks, entries)
+        whole = blocks * _BLOCK
+        block = slopes[:, :whole].reshape(paths * blocks, _BLOCK, entries)
+        step = steps[:, :whole].reshape(paths * blocks, _BLOCK)
+        totals = torch.bmm(step[:, None], block).view(paths, blocks, entries)
         carried = torch.cat([start[:, None], totals], dim=1).cumsum(dim=1)[:, :-1]
-        triangle = steps[:, None, :].expand(-1, _BLOCK, -1).tril()
-        inside = torch.baddbmm(carried.reshape(-1, 1, entries), triangle, slopes)
-        values[:, 1:] = inside.view(paths, pieces, entries)
+        inside = torch.baddbmm(carried.reshape(-1, 1, entries), _triangle(step), block)
+        values[:, 1 : whole + 1] = inside.view(paths, whole, entries)
+        if whole < pieces:
+            values[:, whole:] = integrate(values[:, whole], slopes[:, whole:], steps[:, whole:])
     return values
+
+
+def _triangle(steps: Tensor) -> Tensor:
+    """Rows that sum slopes times steps up to each piece, (P, K) -> (P, K, K)."""
+    return steps[:, None, :].expand(-1, steps.shape[1], -1).tril()
 
 
 def padded(pieces: int) -> int:

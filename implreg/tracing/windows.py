@@ -18,13 +18,18 @@ from implreg.tracing.state import Stretch
 
 
 def find_wins(
-    operation: Windows, stretch: Stretch, tolerance: Tensor, carried: list[Tensor] | None
+    operation: Windows,
+    stretch: Stretch,
+    z: Tensor,
+    tolerance: Tensor,
+    carried: list[Tensor] | None,
 ) -> tuple[Cuts, list[Tensor]]:
     """Where another entry of a window becomes the largest.
 
     Args:
         operation: max pooling over n windows of w entries.
         stretch: pieces on which its input is linear.
+        z: its input at the knots, (P, K + 1, inputs).
         tolerance: how far apart rounding may leave equal entries, (P, inputs).
         carried: the state at the end of the stretch before, if the path goes on.
 
@@ -37,7 +42,7 @@ def find_wins(
     windows, wide = index.shape
     paths, pieces = stretch.paths, stretch.pieces
     slopes = stretch.slopes(value)[:, :, index]  # (P, K, n, w)
-    z = stretch.at_knots(value)[:, :, index]  # (P, K + 1, n, w)
+    z = z[:, :, index]  # (P, K + 1, n, w)
     slack = tolerance[:, index].amax(dim=-1)[:, None, :, None]
     top = z >= z.amax(dim=-1, keepdim=True) - slack
     at_start, at_end = top[:, :-1], top[:, 1:]
