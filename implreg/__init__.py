@@ -15,7 +15,7 @@ from implreg.measures import (
     quadratic_variation,
     total_variation,
 )
-from implreg.networks import HE, Initialisation, mlp, resnet, vgg
+from implreg.networks import HE, Initialisation, mlp, residual_mlp, resnet, vgg
 from implreg.tracing import Interrupted, Program, Trace, polyline, read, stream, trace
 from implreg.training import SGD, Diverged, evaluate, train
 
@@ -51,6 +51,7 @@ __all__ = [
     "pool",
     "quadratic_variation",
     "read",
+    "residual_mlp",
     "resnet",
     "runs",
     "statistics",

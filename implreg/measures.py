@@ -227,6 +227,38 @@ def fluctuation(trace: Trace) -> Tensor:
     return torch.zeros_like(start).scatter_reduce(0, index, distance, "amax")
 
 
+def along(trace: Trace, t: Tensor) -> tuple[Tensor, Tensor]:
+    """Outputs and slopes at given positions of every path.
+
+    Args:
+        trace: of straight paths.
+        t: positions in [0, 1], (T,). At a breakpoint the slope is that behind it.
+
+    Returns:
+        Outputs and slopes, (P, T, C) each.
+
+    Raises:
+        InputError: polylines, or a position outside [0, 1].
+
+    >>> import implreg as ir
+    >>> trace = ir.trace(ir.mlp(3, 9, 2, seed=0), (torch.ones(1, 3), torch.eye(3)[:1]))
+    >>> values, slopes = along(trace, torch.tensor([0.0, 1.0]))
+    >>> bool(values[:, 1].allclose(trace.ends)), bool((slopes[0, 0] == trace.slopes[0]).all())
+    (True, True)
+    """
+    _straight(trace)
+    t = t.to(trace.t)
+    if not bool(((t >= 0) & (t <= 1)).all()):
+        raise InputError(
+            f"t must be between 0 and 1, got {t.tolist()[:4]}; choose positions on the path."
+        )
+    keys = 2 * trace.piece_path + trace.piece_start
+    wanted = 2 * torch.arange(len(trace), device=t.device)[:, None] + t
+    piece = torch.searchsorted(keys, wanted, right=True) - 1
+    slopes = trace.slopes[piece]
+    return trace.values[piece] + (t - trace.piece_start[piece])[..., None] * slopes, slopes
+
+
 def edge_margin(trace: Trace, pairs: Pairs) -> Tensor:
     r"""Mean over both ends of (logit of the end's label - largest other logit), (P,).
 

@@ -51,6 +51,7 @@ def mlp(
     *sizes: int,
     seed: int,
     initialisation: Initialisation = HE,
+    leak: float = 0.0,
     dtype: torch.dtype = torch.float32,
 ) -> nn.Sequential:
     """A fully connected ReLU network with random weights.
@@ -60,13 +61,15 @@ def mlp(
         seed: of the weights. They are drawn in float64, so that a seed gives the same network,
             up to rounding, in every `dtype`.
         initialisation: the distribution of the weights; He initialisation by default.
+        leak: slope of the activations below zero, in [0, 1); they are `LeakyReLU` unless it is 0.
         dtype: of the parameters; `torch.float32` or `torch.float64`.
 
     Returns:
         `nn.Sequential` of `Linear, ReLU, ..., Linear`; it maps (N, inputs) to (N, outputs).
 
     Raises:
-        InputError: fewer than three sizes, or a size or seed that is no whole number.
+        InputError: fewer than three sizes, a size or seed that is no whole number, or a leak out of
+            its range.
 
     >>> net = mlp(64, 512, 10, seed=0)
     >>> [tuple(p.shape) for p in net.parameters()]
@@ -83,8 +86,88 @@ def mlp(
     layers: list[nn.Module] = []
     last = len(sizes) - 2
     for i, (n_in, n_out) in enumerate(pairwise(sizes)):
-        layers += _dense(n_in, n_out, initialisation, random, dtype, output=i == last)
+        layers.append(_dense(n_in, n_out, initialisation, random, dtype, output=i == last))
+        if i < last:
+            layers.append(_activation(leak))
     return nn.Sequential(*layers)
+
+
+class Residual(nn.Module):
+    """The sum of the input and `scale` times what a branch makes of it."""
+
+    def __init__(self, branch: nn.Module, scale: float) -> None:
+        super().__init__()
+        self.branch, self.scale = branch, scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, ...) to the same shape."""
+        made: Tensor = x + self.scale * self.branch(x)
+        return made
+
+
+def residual_mlp(
+    inputs: int,
+    width: int,
+    blocks: int,
+    outputs: int,
+    *,
+    scale: float = 1.0,
+    seed: int,
+    initialisation: Initialisation = HE,
+    leak: float = 0.0,
+    dtype: torch.dtype = torch.float32,
+) -> nn.Sequential:
+    r"""A fully connected residual network with random weights.
+
+    A linear layer, `blocks` blocks :math:`x \mapsto x + \alpha W \, \mathrm{relu}(x) + \alpha b`, a
+    ReLU and the output layer.
+
+    Args:
+        inputs: entries of a sample.
+        width: units of every hidden layer.
+        blocks: their number, at least 1; hidden layers of activations are one more.
+        outputs: entries of the result.
+        scale: alpha, above 0.
+        seed: of the weights, drawn in float64 as in `mlp`.
+        initialisation: the distribution of the weights.
+        leak: slope of the activations below zero, in [0, 1).
+        dtype: of the parameters; `torch.float32` or `torch.float64`.
+
+    Returns:
+        `nn.Sequential` that maps (N, inputs) to (N, outputs).
+
+    Raises:
+        InputError: a number out of its range.
+
+    >>> len(residual_mlp(4, 8, 3, 2, seed=0))
+    6
+    """
+    for name, size in (("inputs", inputs), ("width", width), ("blocks", blocks)):
+        check_count(name, size)
+    check_count("outputs", outputs)
+    check_number("scale", scale, above=0)
+    random = _random(seed)
+
+    def layer(n_in: int, n_out: int, output: bool = False) -> nn.Linear:
+        return _dense(n_in, n_out, initialisation, random, dtype, output=output)
+
+    return nn.Sequential(
+        layer(inputs, width),
+        *(
+            Residual(nn.Sequential(_activation(leak), layer(width, width)), scale)
+            for _ in range(blocks)
+        ),
+        _activation(leak),
+        layer(width, outputs, output=True),
+    )
+
+
+def _activation(leak: float) -> nn.Module:
+    if check_number("leak", leak, at_least=0) >= 1:
+        raise InputError(
+            f"leak must be at least 0 and below 1, got {leak!r}; with 1 the network is linear."
+        )
+    return nn.LeakyReLU(leak) if leak else nn.ReLU()
 
 
 def vgg(
@@ -147,7 +230,9 @@ def vgg(
     layers.append(nn.Flatten())
     sizes = (9 * n_in, 1024, 1024, outputs)
     for i, (n_in, n_out) in enumerate(pairwise(sizes)):
-        layers += _dense(n_in, n_out, initialisation, random, dtype, output=i == 2)
+        layers.append(_dense(n_in, n_out, initialisation, random, dtype, output=i == 2))
+        if i < 2:
+            layers.append(nn.ReLU())
     return nn.Sequential(*layers)
 
 
@@ -236,7 +321,7 @@ def resnet(
     parts["relu"] = nn.ReLU()
     parts["pool"] = nn.AdaptiveAvgPool2d(1)
     parts["flatten"] = nn.Flatten()
-    (parts["output"],) = _dense(n_in, outputs, HE, random, dtype, output=True)
+    parts["output"] = _dense(n_in, outputs, HE, random, dtype, output=True)
     return nn.Sequential(parts)
 
 
@@ -288,67 +373,13 @@ def _dense(
     dtype: torch.dtype,
     *,
     output: bool,
-) -> list[nn.Module]:
-    """A linear layer, with a ReLU behind it unless it is the output layer."""
+) -> nn.Linear:
+    """A hidden linear layer or the output layer."""
     scale = initialisation.sigma_o if output else initialisation.sigma_w
-    linear = _drawn(
-        nn.utils.skip_init(nn.Linear, n_in, n_out, dtype=dtype),
+    linear: nn.Linear = nn.utils.skip_init(nn.Linear, n_in, n_out, dtype=dtype)
+    return _drawn(
+        linear,
         random,
         scale / math.sqrt(n_in),
         0.0 if output else initialisation.sigma_b,
     )
-    return [linear] if output else [linear, nn.ReLU()]
-
-
-def linear_layers(net: nn.Module) -> list[tuple[str, nn.Linear]]:
-    """The linear layers of a Linear/ReLU stack, in order, with their qualified names.
-
-    Accepts `nn.Sequential`, nested or not, of `Linear` and `ReLU` in turn that begins and ends
-    with `Linear` (`Identity`, `Flatten` of flat input, and `Dropout` in eval mode change nothing
-    and are passed over).
-
-    Raises:
-        InputError: any other module; the message names it and its type.
-    """
-    if not isinstance(net, nn.Module):
-        raise InputError(
-            f"net must be a torch.nn.Module of Linear and ReLU layers, got "
-            f"{type(net).__name__}; pass for example implreg.mlp(64, 512, 10, seed=0)."
-        )
-    found: list[tuple[str, nn.Module]] = []
-    for name, module in _leaves(net, ""):
-        if isinstance(module, nn.Identity | nn.Flatten) or (
-            isinstance(module, nn.Dropout) and not module.training
-        ):
-            continue
-        if isinstance(module, nn.Dropout):
-            raise InputError(
-                f"net may hold Dropout in eval mode alone, but its layer {name!r} is Dropout in "
-                f"training mode; call net.eval()."
-            )
-        if not isinstance(module, nn.Linear | nn.ReLU):
-            raise InputError(
-                f"net may hold Linear and ReLU layers alone, but its layer {name!r} is "
-                f"{type(module).__name__}; replace it."
-            )
-        found.append((name, module))
-    expected = [nn.Linear if i % 2 == 0 else nn.ReLU for i in range(len(found))]
-    in_turn = all(isinstance(m, kind) for (_, m), kind in zip(found, expected, strict=True))
-    if len(found) < 3 or len(found) % 2 == 0 or not in_turn:
-        kinds = ", ".join(type(m).__name__ for _, m in found) or "none"
-        raise InputError(
-            f"net must be Linear and ReLU layers in turn, from Linear to Linear with a ReLU "
-            f"between, but its layers are: {kinds}; rearrange it."
-        )
-    return [(name, m) for name, m in found if isinstance(m, nn.Linear)]
-
-
-def _leaves(module: nn.Module, prefix: str) -> list[tuple[str, nn.Module]]:
-    """Modules in the order in which a nested `Sequential` applies them."""
-    if type(module) is not nn.Sequential:
-        return [(prefix or type(module).__name__, module)]
-    return [
-        leaf
-        for name, child in module.named_children()
-        for leaf in _leaves(child, f"{prefix}.{name}" if prefix else name)
-    ]

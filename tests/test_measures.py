@@ -216,3 +216,24 @@ def test_polylines_are_measured_by_their_gaps_alone() -> None:
     ):
         with pytest.raises(InputError, match="straight paths for this measure, got polylines of 4"):
             measure(whole)
+
+
+def test_along_gives_values_and_slopes_of_every_path() -> None:
+    net = mlp(5, 30, 20, 3, seed=0, dtype=torch.float64)
+    random = torch.Generator().manual_seed(0)
+    x0, x1 = torch.randn(2, 4, 5, generator=random, dtype=torch.float64)
+    traced, t = trace(net, (x0, x1)), torch.tensor([0.0, 0.21, 0.5, 0.83, 1.0])
+    values, slopes = measures.along(traced, t)
+    assert values.shape == slopes.shape == (4, 5, 3)
+
+    def at(shift: float) -> torch.Tensor:
+        where = (t.double() + shift)[:, None]
+        return net((x0[:, None] + where * (x1 - x0)[:, None]).flatten(0, 1)).view(4, 5, 3)
+
+    assert torch.allclose(values, at(0.0))
+    inner = slice(1, 4)
+    assert torch.allclose(slopes[:, inner], ((at(1e-7) - at(-1e-7)) / 2e-7)[:, inner], atol=1e-6)
+    assert torch.equal(slopes[:, 0], traced.slopes[traced.first_pieces])
+    assert torch.equal(slopes[:, -1], traced.slopes[traced.first_pieces + traced.switches])
+    with pytest.raises(InputError, match="t must be between 0 and 1"):
+        measures.along(traced, torch.tensor([1.5]))

@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 from implreg.checks import InputError
-from implreg.networks import Initialisation, linear_layers, mlp, resnet, vgg
+from implreg.networks import Initialisation, mlp, residual_mlp, resnet, vgg
 
 
 def test_weights_have_the_variances_asked_for() -> None:
     net = mlp(300, 400, 500, 200, seed=0, initialisation=Initialisation(1.5, 0.3, 0.7))
     expected = [(1.5**2 / 300, 0.3**2), (1.5**2 / 400, 0.3**2), (0.7**2 / 500, 0.0)]
-    for (_, layer), (weight, bias) in zip(linear_layers(net), expected, strict=True):
+    for layer, (weight, bias) in zip(net[::2], expected, strict=True):
         count = layer.weight.numel()  # relative error of a variance: sqrt(2 / count)
         assert abs(layer.weight.var().item() / weight - 1) < 5 * math.sqrt(2 / count)
         assert abs(layer.weight.mean().item()) < 5 * math.sqrt(weight / count)
@@ -33,10 +33,26 @@ def test_seed_gives_the_same_network_in_both_dtypes_and_leaves_global_state_alon
     assert torch.equal(before, torch.random.get_rng_state())
 
 
-def test_nested_networks_are_read_in_order() -> None:
-    inner = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
-    net = nn.Sequential(nn.Flatten(), inner, nn.Identity(), nn.Dropout().eval(), nn.Linear(3, 2))
-    assert [name for name, _ in linear_layers(net)] == ["1.0", "4"]
+def test_leaky_networks_have_leaky_activations() -> None:
+    net = mlp(5, 9, 9, 2, seed=3, leak=0.2)
+    assert [type(m).__name__ for m in net] == ["Linear", "LeakyReLU"] * 2 + ["Linear"]
+    assert net[1].negative_slope == 0.2
+    assert torch.equal(net[0].weight, mlp(5, 9, 9, 2, seed=3)[0].weight)
+    with pytest.raises(InputError, match="leak must be at least 0 and below 1, got 1"):
+        mlp(5, 9, 2, seed=0, leak=1.0)
+
+
+def test_residual_networks_add_scaled_branches() -> None:
+    net = residual_mlp(5, 9, 2, 3, scale=0.3, seed=1, dtype=torch.float64)
+    x = torch.randn(4, 5, dtype=torch.float64)
+    inner = net[0](x)
+    for block in (net[1], net[2]):
+        inner = inner + 0.3 * block.branch[1](inner.clamp(min=0))
+    assert torch.allclose(net(x), net[4](inner.clamp(min=0)))
+    weight = net[1].branch[1].weight
+    assert abs(weight.var().item() / (2 / 9) - 1) < 5 * math.sqrt(2 / weight.numel())
+    with pytest.raises(InputError, match="scale must be a finite number above 0"):
+        residual_mlp(5, 9, 2, 3, scale=0, seed=0)
 
 
 @pytest.mark.parametrize(

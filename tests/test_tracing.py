@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from implreg.checks import InputError
-from implreg.networks import Initialisation, linear_layers, mlp
+from implreg.networks import Initialisation, mlp
 from implreg.tracing import Interrupted, Part, Trace, polyline, read, trace
 from implreg.tracing.refine import Refiner
 
@@ -30,10 +30,14 @@ def random_paths(count: int, inputs: int, seed: int = 0) -> tuple[Tensor, Tensor
     return x0, x1
 
 
+def linear_layers(net: nn.Module) -> list[nn.Linear]:
+    return [module for module in net.modules() if isinstance(module, nn.Linear)]
+
+
 def pre_activations(net: nn.Module, x: Tensor) -> list[Tensor]:
     """Hidden pre-activations of the points x, layer by layer, straight from the weights."""
     found = []
-    for _, layer in linear_layers(net)[:-1]:
+    for layer in linear_layers(net)[:-1]:
         z = x @ layer.weight.T.double() + layer.bias.double()
         found.append(z)
         x = z.clamp(min=0)
@@ -78,7 +82,7 @@ def brute_force(
 def jacobian_slope(net: nn.Module, x: Tensor, direction: Tensor) -> Tensor:
     """J D at the points x, layer by layer."""
     way = direction.expand(len(x), -1)
-    layers = [layer for _, layer in linear_layers(net)]
+    layers = linear_layers(net)
     for layer in layers[:-1]:
         z = x @ layer.weight.T.double() + layer.bias.double()
         way = (way @ layer.weight.T.double()) * (z > 0)

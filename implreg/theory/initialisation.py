@@ -5,8 +5,9 @@ Gaussian vector with :math:`(\sigma_w X_t / \sqrt d, \sigma_b)`, a straight line
 dimension. A zero of the process is a moment at which that line is orthogonal to the random vector,
 so that everything follows from angles: seen from the origin, the point at time t stands at the
 angle :math:`\psi(t)` from the foot of the perpendicular on the line. A deeper layer sees the same
-line with another last coordinate, since a ReLU layer keeps, up to a common factor, the variance of
-a pre-activation and of its derivative (theorems T1 to T3 of the book).
+line with another last coordinate, since an activation keeps, up to a common factor, the variance of
+a pre-activation and of its derivative (theorems T1 to T3 of the book). A residual block averages
+such lines.
 """
 
 import math
@@ -15,11 +16,10 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor, nn
 
-from implreg.checks import InputError
 from implreg.datasets import Pairs
-from implreg.networks import HE, Initialisation, linear_layers
-from implreg.theory.kernels import output_covariance
-from implreg.tracing.paths import flat_ends
+from implreg.networks import HE, Initialisation
+from implreg.theory.architecture import Activation, Architecture, Dense
+from implreg.theory.lines import Lines, lines
 
 _BISECTIONS = 60  # halves [0, 1] below the spacing of float64
 
@@ -83,32 +83,6 @@ class Prediction:
         return row | {"bridge_deviation": rms(bridge)}
 
 
-@dataclass(frozen=True)
-class _Lines:
-    """P straight lines as each of the L layers sees them, seen from the origin."""
-
-    along: Tensor  # (P,) coordinate of the start along the line
-    height: Tensor  # (P, L) distance of the line from the origin
-    speed: Tensor  # (P,) deviation of the derivative of a first-layer pre-activation
-
-    def angle(self, t: Tensor) -> Tensor:
-        """Angle from the foot of the perpendicular at times t (P,), (P, L)."""
-        return torch.atan2((self.along + t * self.speed)[:, None], self.height)
-
-
-def _lines(x0: Tensor, x1: Tensor, depth: int, initialisation: Initialisation) -> _Lines:
-    scale = initialisation.sigma_w / math.sqrt(x0.shape[1])
-    start, way = scale * x0, scale * (x1 - x0)
-    speed = way.norm(dim=1)
-    along = (start * way).sum(dim=1) / speed
-    foot = (start - (along / speed)[:, None] * way).norm(dim=1)
-    half = initialisation.sigma_w**2 / 2
-    # Biases of all layers so far, as the first layer would have to draw them.
-    last = torch.tensor([half**-layer for layer in range(depth)], dtype=x0.dtype).cumsum(0)
-    height = (foot[:, None].square() + initialisation.sigma_b**2 * last).sqrt()
-    return _Lines(along, height, speed)
-
-
 def at_initialisation(
     net: nn.Module,
     paths: Pairs | tuple[Tensor, Tensor],
@@ -116,28 +90,33 @@ def at_initialisation(
 ) -> Prediction:
     r"""Expected switches, gaps and deflections of a random network along straight paths.
 
-    With :math:`h = \sigma_w^2/2`, layer widths :math:`n_1, \dots, n_L`, and for layer l the angles
-    :math:`\psi_l(0), \psi_l(1)` of the ends of the path (see the module's page) and
+    Layer l of :math:`n_l` activations has pre-activations of variance
+    :math:`c_l \lVert X_t \rVert^2 / d + b_l`, the factors following from layer to layer;
+    :math:`r_l` is the sum over its units of the mean squared derivative of an output by one, and
+    :math:`\Delta` the jump of the activation's slope, 1 for a ReLU. With the angles
+    :math:`\psi_l(0), \psi_l(1)` of the ends of the path, seen as the module's page says, and
     :math:`\theta_l = \psi_l(1) - \psi_l(0)`,
 
     .. math::
         E[M] = \frac1\pi \sum_l n_l \theta_l, \qquad
-        E[V] = \frac{\sigma_o^2 \sigma_w^2 h^{L-1} \|D\|^2}{\pi d}
-               \sum_l \bigl(\theta_l + \cos(\psi_l(0) + \psi_l(1)) \sin \theta_l\bigr).
+        E[V] = \frac{\Delta^2 \|D\|^2}{\pi d}
+               \sum_l r_l c_l \bigl(\theta_l + \cos(\psi_l(0) + \psi_l(1)) \sin \theta_l\bigr).
 
     Without biases all :math:`\theta_l` are the angle between the two samples. E[M] and E[V] are
-    exact at any width for one hidden layer; for more they hold up to corrections of order 1/width.
+    exact at every width for one hidden layer, and for any number of ReLU layers without biases and
+    residual blocks; else they hold up to corrections of order 1/width.
 
     Args:
-        net: gives the widths; its weights are not looked at.
+        net: gives the layers, see `implreg.theory.architecture`; its weights are not looked at.
         paths: as in `implreg.trace`.
         initialisation: the distribution that the weights were drawn from.
 
     Raises:
-        InputError: as `implreg.trace`; or a path that runs through the origin without biases, where
-            every unit of the first layer switches at the same moment.
+        InputError: as `implreg.trace`; layers that the theory does not know; or a path that runs
+            through the origin without biases, where every unit of the first layer switches at the
+            same moment.
 
-    Source: theorems T1 to T4 of the book; Rice (1944), Cho and Saul (2009).
+    Source: theorems T1 to T4 and T8 of the book; Rice (1944), Cho and Saul (2009).
 
     >>> import implreg as ir
     >>> x0, x1 = torch.tensor([[2.0, 0, 0, 0]]), torch.tensor([[0, 2.0, 0, 0]])
@@ -149,39 +128,26 @@ def at_initialisation(
     >>> math.isclose(predicted.gap_deviation.item() ** 2, closed)
     True
     """
-    layers = [layer for _, layer in linear_layers(net)]
-    widths = torch.tensor([layer.out_features for layer in layers[:-1]], dtype=torch.float64)
-    depth = len(widths)
-    x0, x1 = flat_ends(paths, layers[0].in_features)
-    lines = _lines(x0, x1, depth, initialisation)
-    if not (lines.height > 1e-12 * lines.speed[:, None]).all():
-        raise InputError(
-            "paths must not run through the origin when there are no biases, as all units switch "
-            "at once there, got such a pair; leave it out or set sigma_b."
-        )
-    start, end = torch.zeros_like(lines.along), torch.ones_like(lines.along)
-    first, last = lines.angle(start), lines.angle(end)
-    theta = last - first
+    seen, path = lines(net, paths, initialisation)
+    widths = torch.tensor([site.width for site in seen.sites], dtype=torch.float64)
+    height = _heights(seen, path)
+    start, end = path.at(torch.tensor(0.0)), path.at(torch.tensor(1.0))
+    first, last = (torch.atan2(x[:, None], height) for x in (start, end))
+    inner = height.square() + (start * end)[:, None]
+    theta = torch.atan2(height * path.speed[:, None], inner)
 
     layer_switches = widths * theta / math.pi
-    switches = layer_switches.sum(dim=1)
-    gain = initialisation.sigma_o**2 * (initialisation.sigma_w**2 / 2) ** (depth - 1)
     turns = theta + (first + last).cos() * theta.sin()
-    layer_variation = gain * lines.speed[:, None].square() / math.pi * turns
-    variation = layer_variation.sum(dim=1)
-
-    middle = _middle(lines, widths)
-
-    def slopes(s: Tensor, t: Tensor) -> Tensor:
-        return output_covariance(x0, x1, s, t, depth, initialisation).cross.dsdt
-
-    square = gain / 2 * lines.speed.square()  # E[phi'(t)^2], the same at every t
-    mid_path = (
-        1.5 * square
-        + slopes(start, end) / 2
-        - slopes(start, middle)
-        - slopes(middle, end)
-    )  # fmt: skip
+    strength = torch.tensor(
+        [s.onward * s.jump**2 * s.gain for s in seen.sites], dtype=torch.float64
+    )
+    layer_variation = strength * path.speed[:, None].square() / math.pi * turns
+    if _homogeneous(seen):
+        alive = 0.5 ** widths[:-1]
+        layer_switches[:, 1:] *= (1 - (widths[:-1] + 1) * alive).cumprod(0)
+        layer_variation[:, 1:] *= (1 - 2 * alive).cumprod(0)
+    switches, variation = layer_switches.sum(dim=1), layer_variation.sum(dim=1)
+    mid_path = _mid_path(seen, path, _middle(path, height, widths))
     return Prediction(
         switches=switches,
         layer_switches=layer_switches,
@@ -189,18 +155,51 @@ def at_initialisation(
         layer_gap_deviation=(layer_variation / layer_switches).sqrt(),
         quadratic_variation=variation,
         deflection=variation.sqrt() / 2,
-        mid_path_deflection=mid_path.clamp(min=0).sqrt(),
-        lengths=(x1 - x0).norm(dim=1),
+        mid_path_deflection=mid_path.sqrt(),
+        lengths=(path.x1 - path.x0).norm(dim=1),
     )
 
 
-def _middle(lines: _Lines, widths: Tensor) -> Tensor:
+def _heights(seen: Architecture, path: Lines) -> Tensor:
+    """Distance from the origin of the path as each layer of activations sees it, (P, L)."""
+    lift = torch.tensor([site.offset / site.gain for site in seen.sites], dtype=torch.float64)
+    return (path.foot[:, None].square() + lift).sqrt()
+
+
+def _homogeneous(seen: Architecture) -> bool:
+    """Plain ReLU layers without biases, whose expectations are known at every width.
+
+    A layer with a single active unit passes on no direction, so that later layers switch nowhere:
+    this has the probability (n + 1) / 2^n, and costs the quadratic variation a share of 2 / 2^n.
+    """
+    return all(
+        layer.bias == 0 if isinstance(layer, Dense) else layer == Activation(0.0)
+        for layer in seen.layers
+    )
+
+
+def _mid_path(seen: Architecture, path: Lines, middle: Tensor) -> Tensor:
+    """Mean square of the slope at `middle` minus the mean of the slopes at the ends, (P,)."""
+    zero, one = torch.zeros_like(middle), torch.ones_like(middle)
+    s, t = torch.stack([zero, middle, zero]), torch.stack([middle, one, one])
+    same = seen.gain * path.speed.square()  # E[phi'(t)^2] at every t
+    early, late, whole = same - path.outputs(seen, s, t).dsdt
+    square: Tensor = early + late - whole / 2
+    return square.clamp(min=0)
+
+
+def _middle(path: Lines, height: Tensor, widths: Tensor) -> Tensor:
     """Time at which half of the expected switches have happened, (P,)."""
-    low, high = torch.zeros_like(lines.along), torch.ones_like(lines.along)
-    half = (lines.angle(low) + lines.angle(high)) @ widths / 2
+
+    def passed(t: Tensor) -> Tensor:
+        switches: Tensor = torch.atan2(path.at(t)[:, None], height) @ widths
+        return switches
+
+    low, high = torch.zeros_like(path.foot), torch.ones_like(path.foot)
+    half = (passed(low) + passed(high)) / 2
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
-        early = lines.angle(middle) @ widths < half
+        early = passed(middle) < half
         low, high = torch.where(early, middle, low), torch.where(early, high, middle)
     return (low + high) / 2
 
@@ -213,14 +212,16 @@ def gap_variance(
 ) -> Tensor:
     r"""Variance of a gradient gap that happens at time t, for each path and layer (T2).
 
+    With the symbols of `at_initialisation`,
+
     .. math::
-        E[g^2 \mid t, l] = \frac{2 \sigma_o^2 \sigma_w^2 h^{L-1} \|D\|^2}{d \, n_l} \cos^2 \psi_l(t)
+        E[g^2 \mid t, l] = \frac{2 \Delta^2 r_l c_l \|D\|^2}{d \, n_l} \cos^2 \psi_l(t)
 
     which without biases and for He initialisation is
     :math:`4 \sigma_o^2 A^2 / (d \, n_l \|X_t\|^2)`, :math:`A = \|X_0\| \|X_1\| \sin\theta`.
 
     Args:
-        net: gives the widths.
+        net: gives the layers.
         paths: as in `implreg.trace`.
         t: times in [0, 1], (T,).
         initialisation: the distribution that the weights were drawn from.
@@ -228,38 +229,11 @@ def gap_variance(
     Returns:
         (P, L, T), float64.
     """
-    layers = [layer for _, layer in linear_layers(net)]
-    widths = torch.tensor([layer.out_features for layer in layers[:-1]], dtype=torch.float64)
-    x0, x1 = flat_ends(paths, layers[0].in_features)
-    lines = _lines(x0, x1, len(widths), initialisation)
-    gain = initialisation.sigma_o**2 * (initialisation.sigma_w**2 / 2) ** (len(widths) - 1)
-    times = t.double().expand(len(x0), -1)
-    cosines = torch.stack([lines.angle(column) for column in times.T], dim=2).cos()
-    size = 2 * gain * lines.speed[:, None].square() / widths
-    return size[..., None] * cosines.square()
-
-
-def slope_covariance(
-    net: nn.Module,
-    paths: Pairs | tuple[Tensor, Tensor],
-    s: Tensor,
-    t: Tensor,
-    initialisation: Initialisation = HE,
-) -> Tensor:
-    r"""Covariance of the slope at times s and t, :math:`\partial_s \partial_t K_f(s, t)` (T4).
-
-    Args:
-        net: gives the depth.
-        paths: as in `implreg.trace`.
-        s: times in [0, 1], one per path, (P,).
-        t: likewise.
-        initialisation: the distribution that the weights were drawn from.
-
-    Returns:
-        (P,), float64, of one output and per unit of t.
-    """
-    layers = linear_layers(net)
-    x0, x1 = flat_ends(paths, layers[0][1].in_features)
-    return output_covariance(
-        x0, x1, s.double(), t.double(), len(layers) - 1, initialisation
-    ).cross.dsdt
+    seen, path = lines(net, paths, initialisation)
+    height = _heights(seen, path)[..., None]
+    along = path.at(t.double()[:, None]).T[:, None]
+    strength = torch.tensor(
+        [2 * s.onward * s.jump**2 * s.gain / s.width for s in seen.sites], dtype=torch.float64
+    )
+    cosines = height.square() / (height.square() + along.square())
+    return strength[:, None] * path.speed[:, None, None].square() * cosines

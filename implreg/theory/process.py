@@ -1,0 +1,220 @@
+r"""The output along a path as a Gaussian process, in the limit of wide layers (T4 to T7)."""
+
+import torch
+from torch import Tensor, nn
+
+from implreg.checks import check_count
+from implreg.datasets import Pairs
+from implreg.networks import HE, Initialisation
+from implreg.theory.architecture import Architecture
+from implreg.theory.lines import Lines, lines
+
+_ENTRIES = 2**22  # numbers in one array of a batch of paths
+_JITTER = 1e-13  # of the variance, so that rounding leaves covariances positive
+
+
+def slope_covariance(
+    net: nn.Module,
+    paths: Pairs | tuple[Tensor, Tensor],
+    s: Tensor,
+    t: Tensor,
+    initialisation: Initialisation = HE,
+) -> Tensor:
+    r"""Covariance of the slopes at times s and t, :math:`\partial_s \partial_t K_f(s, t)` (T4).
+
+    Args:
+        net: gives the layers, see `implreg.theory.at_initialisation`.
+        paths: P straight paths, as in `implreg.trace`.
+        s: times in [0, 1], of a shape that broadcasts with (P,), such as (P,) or (T, 1).
+        t: likewise.
+        initialisation: the distribution that the weights were drawn from.
+
+    Returns:
+        Of one output and per unit of t; (..., P), float64.
+
+    Raises:
+        InputError: as `at_initialisation`.
+    """
+    seen, path = lines(net, paths, initialisation)
+    return path.outputs(seen, s.double(), t.double()).dsdt
+
+
+def output_covariance(
+    net: nn.Module,
+    paths: Pairs | tuple[Tensor, Tensor],
+    s: Tensor,
+    t: Tensor,
+    initialisation: Initialisation = HE,
+) -> Tensor:
+    """Covariance of one output at times s and t, K_f(s, t); arguments as `slope_covariance`."""
+    seen, path = lines(net, paths, initialisation)
+    return path.outputs(seen, s.double(), t.double()).k
+
+
+def chord_deviation(
+    net: nn.Module,
+    paths: Pairs | tuple[Tensor, Tensor],
+    t: Tensor,
+    initialisation: Initialisation = HE,
+) -> Tensor:
+    r"""How far an output lies from the straight line between its ends, root mean square (T7).
+
+    .. math::
+        \sqrt{E\bigl[ (\varphi(t) - (1-t)\,\varphi(0) - t\,\varphi(1))^2 \bigr]}
+
+    Divided by the root of :math:`E[(\varphi(1) - \varphi(0))^2]` it says how straight "almost
+    straight" is.
+
+    Args:
+        net: gives the layers.
+        paths: as in `implreg.trace`.
+        t: times in [0, 1], (T,).
+        initialisation: the distribution that the weights were drawn from.
+
+    Returns:
+        (P, T), float64. Below 1e-8 of the output's own size it is lost in rounding.
+
+    Raises:
+        InputError: as `at_initialisation`.
+
+    >>> import implreg as ir
+    >>> x0, x1 = torch.tensor([[2.0, 0, 0, 0]]), torch.tensor([[0, 2.0, 0, 0]])
+    >>> found = chord_deviation(ir.mlp(4, 100, 1, seed=0), (x0, x1), torch.tensor([0.5]))
+    >>> from math import isclose, pi, sqrt
+    >>> right, half = 1 / pi, (1 + 3 * pi / 4) / sqrt(2) / pi  # kappa at the angles
+    >>> isclose(found.item() ** 2, 1 + right / 2 - sqrt(2) * half)
+    True
+    """
+    seen, path = lines(net, paths, initialisation)
+    t = t.double()[:, None]
+    zero, one = torch.zeros_like(t), torch.ones_like(t)
+
+    def k(s: Tensor, t: Tensor) -> Tensor:
+        return path.outputs(seen, s, t).k
+
+    square = (
+        k(t, t)
+        + (1 - t) ** 2 * k(zero, zero)
+        + t**2 * k(one, one)
+        + 2 * t * (1 - t) * k(zero, one)
+        - 2 * (1 - t) * k(zero, t)
+        - 2 * t * k(t, one)
+    )
+    return square.clamp(min=0).sqrt().T
+
+
+def pinned_deviation(
+    net: nn.Module,
+    paths: Pairs | tuple[Tensor, Tensor],
+    t: Tensor,
+    initialisation: Initialisation = HE,
+) -> Tensor:
+    r"""Spread of an output whose values at both ends of the path are known: the bridge.
+
+    .. math::
+        \sqrt{\operatorname{Var}\bigl( \varphi(t) \mid \varphi(0), \varphi(1) \bigr)}
+
+    Args:
+        net: gives the layers.
+        paths: as in `implreg.trace`.
+        t: times in [0, 1], (T,).
+        initialisation: the distribution that the weights were drawn from.
+
+    Returns:
+        (P, T), float64, the same whatever the known values are.
+
+    Raises:
+        InputError: as `at_initialisation`.
+
+    >>> import implreg as ir
+    >>> x0, x1 = torch.tensor([[2.0, 0, 0, 0]]), torch.tensor([[0, 2.0, 0, 0]])
+    >>> net, t = ir.mlp(4, 100, 1, seed=0), torch.tensor([0.0, 0.5, 1.0])
+    >>> pinned, free = (f(net, (x0, x1), t)[0] for f in (pinned_deviation, chord_deviation))
+    >>> bool(pinned[1] < free[1]), pinned[[0, 2]].round(decimals=6).tolist()
+    (True, [0.0, 0.0])
+    """
+    seen, path = lines(net, paths, initialisation)
+    t = t.double()[:, None]
+    zero, one = torch.zeros_like(t), torch.ones_like(t)
+
+    def k(s: Tensor, t: Tensor) -> Tensor:
+        return path.outputs(seen, s, t).k
+
+    start, end, both = k(zero, zero), k(one, one), k(zero, one)
+    to_start, to_end = k(zero, t), k(t, one)
+    known = end * to_start**2 - 2 * both * to_start * to_end + start * to_end**2
+    square = k(t, t) - known / (start * end - both**2)
+    return square.clamp(min=0).sqrt().T
+
+
+def fluctuation(
+    net: nn.Module,
+    paths: Pairs | tuple[Tensor, Tensor],
+    initialisation: Initialisation = HE,
+    *,
+    points: int = 33,
+    draws: int = 1000,
+    seed: int = 0,
+) -> Tensor:
+    r"""Draws of the largest distance of an output from its chord.
+
+    The limiting process is drawn at points of the path that the first layer sees under evenly
+    spaced angles. Between them it is almost smooth, so that the largest distance there falls short
+    of the largest of all by a share of the order of 1 / points^2. The mean of the draws is the
+    expected fluctuation.
+
+    Args:
+        net: gives the layers.
+        paths: as in `implreg.trace`.
+        initialisation: the distribution that the weights were drawn from.
+        points: of the grid, both ends included, at least 3.
+        draws: their number.
+        seed: of the draws, which all paths share.
+
+    Returns:
+        (P, draws), float64.
+
+    Raises:
+        InputError: as `at_initialisation`, or a number out of its range.
+    """
+    check_count("points", points, at_least=3)
+    check_count("draws", draws)
+    seen, path = lines(net, paths, initialisation)
+    random = torch.Generator().manual_seed(check_count("seed", seed, at_least=0))
+    normal = torch.randn(draws, points - 2, generator=random, dtype=torch.float64)
+    batch = max(1, _ENTRIES // max(points**2, draws * points))
+    found = []
+    for begin in range(0, len(path.foot), batch):
+        some = path.select(slice(begin, begin + batch))
+        root = torch.linalg.cholesky(_chord_covariance(seen, some, points))
+        found.append((normal @ root.mT).abs().amax(dim=2))
+    return torch.cat(found)
+
+
+def _chord_covariance(seen: Architecture, path: Lines, points: int) -> Tensor:
+    """Covariance of the distance from the chord at the inner points of a grid, (P, T-2, T-2)."""
+    grid = _grid(seen, path, points)
+    i, j = torch.triu_indices(points, points)
+    half = path.outputs(seen, grid[i], grid[j]).k.T
+    k = half.new_empty(len(half), points, points)
+    k[:, i, j] = half
+    k[:, j, i] = half
+    inner = grid[1:-1].T
+    from_chord = torch.eye(points, dtype=torch.float64)[1:-1].repeat(len(k), 1, 1)
+    from_chord[:, :, 0] = inner - 1
+    from_chord[:, :, -1] = -inner
+    made = from_chord @ k @ from_chord.mT
+    size = torch.diagonal(k, dim1=1, dim2=2).amax(dim=1)
+    return made + _JITTER * size[:, None, None] * torch.eye(points - 2, dtype=torch.float64)
+
+
+def _grid(seen: Architecture, path: Lines, points: int) -> Tensor:
+    """Times at which the first layer sees the path under evenly spaced angles, (T, P)."""
+    first = seen.sites[0]
+    height = (path.foot.square() + first.offset / first.gain).sqrt()
+    start = torch.atan2(path.start, height)
+    end = torch.atan2(path.start + path.speed, height)
+    share = torch.linspace(0, 1, points, dtype=torch.float64)[:, None]
+    t = (height * (start + share * (end - start)).tan() - path.start) / path.speed
+    t[0], t[-1] = 0, 1
+    return t

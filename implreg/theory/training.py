@@ -1,0 +1,255 @@
+r"""Wide networks after training on the squared loss: mean and covariance along paths.
+
+Gradient flow on :math:`\frac12 \sum_i \lVert f(x_i) - y_i \rVert^2` moves the outputs of an
+infinitely wide network by its tangent kernel, which does not move (Jacot et al. 2018; Lee et al.
+2019). At time T, with the samples X and :math:`R_T = \Theta^{-1} (1 - e^{-T \Theta})`,
+
+.. math::
+    f_T(x) = f_0(x) + \Theta(x, X)\, R_T\, (y - f_0(X)).
+
+As :math:`f_0` is Gaussian, so is :math:`f_T`, and so are its slopes.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from implreg.checks import InputError, check_count, check_finite, check_number
+from implreg.datasets import Pairs
+from implreg.networks import HE, Initialisation
+from implreg.theory import kernels
+from implreg.theory.architecture import Architecture, architecture, through
+from implreg.theory.kernels import Pair, Tangent
+from implreg.theory.lines import Lines, lines
+
+_ENTRIES = 2**21  # numbers in one array of a batch of paths
+
+
+@dataclass(frozen=True)
+class Trained:
+    r"""Outputs along P paths at T positions after training; float64 tensors.
+
+    The 2T entries of `response`, `mean` and `covariance` are the values at the positions, then the
+    slopes there, per unit of t; at the ends of a path the slopes towards its inside.
+
+    Attributes:
+        t: the positions, (T,).
+        response: what values and slopes gain by a unit of error at each of the N training samples
+            before training, (P, 2T, N).
+        mean: over initialisations, (P, 2T, C).
+        covariance: of one output, over initialisations, (P, 2T, 2T).
+    """
+
+    t: Tensor
+    response: Tensor
+    mean: Tensor
+    covariance: Tensor
+
+    def given(self, along: Tensor, at_samples: Tensor, y: Tensor) -> Tensor:
+        """What training makes of a network that is known before it.
+
+        Args:
+            along: its values at the positions, then its slopes, (P, 2T, C).
+            at_samples: its outputs for the training samples, (N, C).
+            y: the targets, (N, C).
+
+        Returns:
+            Values and slopes after training, (P, 2T, C).
+        """
+        return along + self.response @ (y - at_samples)
+
+    @property
+    def chord_deviation(self) -> Tensor:
+        """Root mean square distance of an output from the line between its ends, (P, T)."""
+        t, points = self.t, len(self.t)
+        away = torch.zeros(points, 2 * points, dtype=torch.float64)
+        away[:, :points] = torch.eye(points, dtype=torch.float64)
+        away[:, 0] -= 1 - t
+        away[:, points - 1] -= t
+        return self._root_mean_square(away)
+
+    @property
+    def mid_path_deflection(self) -> Tensor:
+        """Root mean square of the slope at t = 1/2 minus the mean of the end slopes, (P,)."""
+        points = len(self.t)
+        bend = torch.zeros(1, 2 * points, dtype=torch.float64)
+        bend[0, points + points // 2] = 1
+        bend[0, points], bend[0, -1] = -0.5, -0.5
+        return self._root_mean_square(bend)[:, 0]
+
+    def _root_mean_square(self, of: Tensor) -> Tensor:
+        """Of linear functions of values and slopes, (Q, 2T) -> (P, Q)."""
+        variance = torch.einsum("qa,pab,qb->pq", of, self.covariance, of)
+        return (variance + (of @ self.mean).square().mean(dim=2)).clamp(min=0).sqrt()
+
+    def fluctuation(self, draws: int = 1000, seed: int = 0) -> Tensor:
+        """Draws of the largest distance from the chord, as the mean over outputs, (P, draws)."""
+        check_count("draws", draws)
+        points, outputs = len(self.t), self.mean.shape[2]
+        random = torch.Generator().manual_seed(check_count("seed", seed, at_least=0))
+        t = self.t[:, None]
+        values, vectors = torch.linalg.eigh(self.covariance[:, :points, :points])
+        root = vectors * values.clamp(min=0).sqrt()[:, None]
+        found = []
+        for _ in range(draws):
+            normal = torch.randn(points, outputs, generator=random, dtype=torch.float64)
+            f = self.mean[:, :points] + root @ normal
+            chord = (1 - t) * f[:, :1] + t * f[:, -1:]
+            found.append((f - chord).abs().amax(dim=1).mean(dim=1))
+        return torch.stack(found, dim=1)
+
+
+def tangent_kernel(net: nn.Module, x: Tensor, initialisation: Initialisation = HE) -> Tensor:
+    r"""The tangent kernel of a wide network among samples.
+
+    .. math::
+        \Theta(x, x') = \sum_\theta \sigma_\theta^2\,
+        \frac{\partial f(x)}{\partial \theta} \frac{\partial f(x')}{\partial \theta}
+
+    over all parameters, each with its variance at initialisation, f one output.
+
+    Args:
+        net: gives the layers, see `implreg.theory.at_initialisation`.
+        x: samples, (N, ...).
+        initialisation: the distribution of the weights.
+
+    Returns:
+        (N, N), float64.
+
+    Raises:
+        InputError: layers that the theory does not know, or samples that do not fit them.
+    """
+    seen = architecture(net, initialisation)
+    return _among(seen, _samples(seen, x))[1]
+
+
+def after_training(
+    net: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    paths: Pairs | tuple[Tensor, Tensor],
+    initialisation: Initialisation = HE,
+    *,
+    time: float = math.inf,
+    points: int = 33,
+) -> Trained:
+    r"""Mean and covariance of a wide network along paths, after gradient flow from random weights.
+
+    Each parameter is taken to be its deviation at initialisation times a unit Gaussian that is
+    trained; ordinary gradient descent does the same with the step size of a parameter multiplied by
+    its variance.
+
+    Args:
+        net: gives the layers, see `implreg.theory.at_initialisation`.
+        x: training samples, (N, ...).
+        y: targets, (N, C).
+        paths: P straight paths, as in `implreg.trace`.
+        initialisation: the distribution of the weights before training.
+        time: how long the gradient flows, in units of one over the loss; for ever by default.
+        points: number of evenly spaced positions, both ends included; odd, at least 3.
+
+    Raises:
+        InputError: as `at_initialisation`; samples and targets that do not fit or are not finite;
+            two equal samples, if the time is infinite.
+
+    Source: Jacot et al. (2018); Lee et al. (2019).
+
+    >>> import implreg as ir
+    >>> x, y = torch.eye(3), torch.tensor([[1.0], [-1.0], [0.0]])
+    >>> trained = after_training(ir.mlp(3, 100, 1, seed=0), x, y, (x[:1], x[1:2]))
+    >>> trained.mean[0, [0, 32], 0].round(decimals=6).tolist()  # the targets of the two ends
+    [1.0, -1.0]
+    >>> bool(trained.covariance[0, 0, 0].abs() < 1e-12)  # whatever the initial weights
+    True
+    """
+    check_finite("y", y)
+    if y.ndim != 2 or len(y) != len(x):
+        raise InputError(
+            f"y must be of shape ({len(x)}, outputs), one row per sample of x, got "
+            f"{tuple(y.shape)}; reshape it."
+        )
+    if time != math.inf:
+        check_number("time", time, above=0)
+    if check_count("points", points, at_least=3) % 2 == 0:
+        raise InputError(
+            f"points must be odd, so that one lies in the middle, got {points}; add one."
+        )
+    seen, path = lines(net, paths, initialisation)
+    x, y = _samples(seen, x), y.detach().cpu().double()
+    before, tangent = _among(seen, x)
+    values, vectors = torch.linalg.eigh(tangent)
+    if time == math.inf and values[0] <= len(x) * torch.finfo(x.dtype).eps * values[-1]:
+        raise InputError(
+            "x must hold no sample twice (or along one ray, without biases), as the time is "
+            "infinite, but the tangent kernel of its samples is singular; leave one out or set "
+            "time."
+        )
+    values = values.clamp(min=torch.finfo(x.dtype).tiny)
+    rate = 1 / values if time == math.inf else -torch.expm1(-time * values) / values
+    solve = (vectors * rate) @ vectors.T
+
+    t = torch.linspace(0, 1, points, dtype=torch.float64)
+    batch = max(1, _ENTRIES // (points * max(points, len(x))))
+    parts = [
+        _along(seen, path.select(slice(begin, begin + batch)), t, x, solve, before)
+        for begin in range(0, len(path.foot), batch)
+    ]
+    response, covariance = (torch.cat(part) for part in zip(*parts, strict=True))
+    return Trained(t, response, response @ y, covariance)
+
+
+def _samples(seen: Architecture, x: Tensor) -> Tensor:
+    check_finite("x", x)
+    if x.ndim < 2 or x[0].numel() != seen.inputs:
+        raise InputError(
+            f"x must hold samples of {seen.inputs} entries, as many as the network has inputs, got "
+            f"shape {tuple(x.shape)}; reshape them."
+        )
+    return x.detach().flatten(1).cpu().double()
+
+
+def _among(seen: Architecture, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Covariance and tangent kernel of an output among samples, (N, N) each."""
+    pair = _outputs(seen, x, torch.zeros_like(x), x.new_ones(len(x)), x)
+    assert pair.tangent is not None
+    return (pair.k + pair.k.T) / 2, (pair.tangent.k + pair.tangent.k.T) / 2
+
+
+def _outputs(seen: Architecture, x: Tensor, way: Tensor, side: Tensor, y: Tensor) -> Pair:
+    """Outputs at points that move against those at points that rest, with the tangent kernel."""
+    pair = kernels.between_points(x, way, side, y, seen.first.weight, seen.first.bias)
+    pair = replace(pair, tangent=Tangent(pair.k, pair.ds, pair.dt))
+    return through(seen.layers[1:], pair)
+
+
+def _along(
+    seen: Architecture, path: Lines, t: Tensor, x: Tensor, solve: Tensor, among: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Response (P, 2T, N) and covariance (P, 2T, 2T) of some paths."""
+    paths, points = len(path.foot), len(t)
+    way = path.x1 - path.x0
+    # Each position from the end that is nearer, so that the ends are the samples themselves.
+    near = t[:, None] < 0.5
+    at = torch.where(
+        near, path.x0[:, None] + t[:, None] * way[:, None],
+        path.x1[:, None] - (1 - t[:, None]) * way[:, None],
+    )  # fmt: skip
+    side = torch.where(near[:, 0], 1.0, -1.0).double().repeat(paths)
+    ways = way[:, None].expand_as(at).flatten(0, 1)
+    pair = _outputs(seen, at.flatten(0, 1), ways, side, x)
+    assert pair.tangent is not None
+
+    def rows(values: Tensor, slopes: Tensor) -> Tensor:
+        return torch.cat([v.view(paths, points, -1) for v in (values, slopes)], dim=1)
+
+    response = rows(pair.tangent.k, pair.tangent.ds) @ solve
+    to_samples = rows(pair.k, pair.ds)
+    own = path.outputs(seen, t[:, None, None], t[None, :, None])
+    before = torch.cat(
+        [torch.cat([own.k, own.dt], dim=1), torch.cat([own.ds, own.dsdt], dim=1)]
+    ).permute(2, 0, 1)
+    mixed = response @ to_samples.mT
+    covariance = before - mixed - mixed.mT + response @ among @ response.mT
+    return response, covariance
