@@ -67,6 +67,7 @@ CLAIMS = {
             "C5",
             "Gradient gaps act like a random-walk bridge.",
             "The interval of bridge estimate over gradient gap deviation lies between 0.9 and 1.1; "
+            "a correction if it lies within 10 % of another ratio that theory predicts; else "
             "contradicted if it lies outside.",
         ),
         Claim(
@@ -171,14 +172,29 @@ def no_growth(ratio: Estimate, *, scope: str) -> Verdict:
     return Verdict("C4", outcome, ratio, "deflection, widest over narrowest network", scope)
 
 
-def random_walk_bridge(ratio: Estimate, *, scope: str) -> Verdict:
-    """C5: is the bridge estimate equal to the gradient gap deviation, within `MARGIN`?"""
-    if ratio.low >= 1 - MARGIN and ratio.high <= 1 + MARGIN:
+def random_walk_bridge(ratio: Estimate, *, scope: str, predicted: float = 1.0) -> Verdict:
+    """C5: is the bridge estimate equal to the gradient gap deviation, within `MARGIN`?
+
+    Args:
+        ratio: bridge estimate over gradient gap deviation.
+        scope: what was tested.
+        predicted: the ratio by theory. Where it is not 1 within `MARGIN`, a ratio that equals it
+            within `MARGIN` is a correction of the claim.
+    """
+
+    def equals(value: float) -> bool:
+        return ratio.low >= value * (1 - MARGIN) and ratio.high <= value * (1 + MARGIN)
+
+    if equals(1):
         outcome = Outcome.SUPPORTED
+    elif abs(predicted - 1) > MARGIN and equals(predicted):
+        outcome = Outcome.CORRECTED
     else:
         outside = ratio.high < 1 - MARGIN or ratio.low > 1 + MARGIN
         outcome = Outcome.NOT_SUPPORTED if outside else Outcome.UNDECIDED
-    return Verdict("C5", outcome, ratio, "bridge estimate over gradient gap deviation", scope)
+    details = "" if predicted == 1 else f"Theory predicts {predicted:.3g}."
+    quantity = "bridge estimate over gradient gap deviation"
+    return Verdict("C5", outcome, ratio, quantity, scope, details)
 
 
 def almost_straight(

@@ -74,6 +74,23 @@ def test_random_walk_bridge(low, high, outcome):
 
 
 @pytest.mark.parametrize(
+    ("low", "high", "predicted", "outcome"),
+    [
+        (0.48, 0.52, 0.5, Outcome.CORRECTED),
+        (0.40, 0.52, 0.5, Outcome.NOT_SUPPORTED),
+        (0.48, 0.52, 0.7, Outcome.NOT_SUPPORTED),
+        (0.93, 1.01, 0.95, Outcome.SUPPORTED),
+        (0.84, 0.92, 0.88, Outcome.CORRECTED),
+        (0.70, 0.95, 0.88, Outcome.UNDECIDED),
+    ],
+)
+def test_a_ratio_that_theory_predicts_is_a_correction(low, high, predicted, outcome):
+    verdict = claims.random_walk_bridge(between(low, high), scope="", predicted=predicted)
+    assert verdict.outcome is outcome
+    assert verdict.details == f"Theory predicts {predicted:.3g}."
+
+
+@pytest.mark.parametrize(
     ("low", "high", "outcome"),
     [
         (0.1, 0.99, Outcome.SUPPORTED),

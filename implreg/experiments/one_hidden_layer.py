@@ -49,7 +49,8 @@ class Config:
     @property
     def pair(self) -> tuple[Tensor, Tensor]:
         """The two samples, (1, inputs) each."""
-        return _pairs(torch.eye(self.inputs, dtype=torch.float64)[None, :2], self.angle, self.norm)
+        plane = torch.eye(self.inputs, dtype=torch.float64)[None, :2]
+        return samples_at(plane, self.angle, self.norm)
 
 
 def run(config: Config) -> pd.DataFrame:
@@ -139,7 +140,7 @@ def walk(config: Walk) -> pd.DataFrame:
     random = torch.Generator().manual_seed(config.seed)
     frames = torch.randn(config.pairs, config.inputs, 2, generator=random, dtype=torch.float64)
     directions = torch.linalg.qr(frames).Q.mT
-    paths = _pairs(directions, config.angle, config.norm)
+    paths = samples_at(directions, config.angle, config.norm)
     traced = trace(mlp(*sizes, seed=config.seed, initialisation=initialisation), paths)
 
     squares = traced.gaps.square().mean(dim=1)
@@ -172,7 +173,7 @@ def _check_case(config: Config | Walk) -> None:
     check_number("sigma_b", config.sigma_b, at_least=0)
 
 
-def _pairs(directions: Tensor, angle: float, norm: float) -> tuple[Tensor, Tensor]:
+def samples_at(directions: Tensor, angle: float, norm: float) -> tuple[Tensor, Tensor]:
     """Two samples (P, d) in the plane of two orthonormal directions, (P, 2, d)."""
     first, second = (math.sqrt(directions.shape[2]) * directions).unbind(dim=1)
     return first, norm * (math.cos(angle) * first + math.sin(angle) * second)

@@ -211,7 +211,7 @@ def plot_z(
                                  label=_name(name))  # fmt: skip
             handles.append(dots)
         name_rows(panel, [_name(c) for c in cases])
-        panel.set_xlabel(f"z-score: (measured {MINUS} predicted) / standard error")
+        panel.set_xlabel(f"z: measured {MINUS} predicted, in standard errors")
         reach = max(4.0, 1.1 * float(table[z].abs().max()))
         panel.set_xlim(-reach, reach)
         band = Patch(color=MUTED, alpha=0.3, linewidth=0, label="within 3 standard errors")
