@@ -23,6 +23,7 @@ from implreg.theory import (
     fluctuation,
     gap_variance,
     output_covariance,
+    pinned_deviation,
     process,
     slope_covariance,
     tangent_kernel,
@@ -393,11 +394,9 @@ def test_refuses_what_it_cannot_read(net: nn.Module, match: str) -> None:
 
 @given(angle=angles, norm=norms, depth=st.integers(1, 8), width=st.integers(1, 300))
 def test_switches_without_biases(angle: float, norm: float, depth: int, width: int) -> None:
-    """T1: E[M] = (theta / pi) sum of widths, but for layers with fewer than two active units."""
+    """T1: E[M] = (theta / pi) sum of widths, whatever the depth."""
     predicted = at_initialisation(mlp(7, *[width] * depth, 1, seed=0), pair(angle, norm))
-    bends = 1 - (width + 1) / 2**width
-    expected = angle / math.pi * width * sum(bends**layer for layer in range(depth))
-    assert predicted.switches.item() == pytest.approx(expected, rel=1e-10)
+    assert predicted.switches.item() == pytest.approx(angle / math.pi * depth * width, rel=1e-10)
 
 
 @settings(max_examples=30)
@@ -563,12 +562,12 @@ def test_simulation(kind: Kind) -> None:
 
 @pytest.mark.parametrize(
     ("widths", "leak", "sigma_b"),
-    [((8, 8, 8), 0.0, 0.0), ((6, 6), 0.0, 0.0), ((8,), 0.3, 0.5)],
+    [((12, 12, 12), 0.0, 0.0), ((16, 8), 0.0, 0.0), ((8,), 0.3, 0.5)],
 )
 def test_exact_at_small_width(widths: tuple[int, ...], leak: float, sigma_b: float) -> None:
     """E[M] and E[V] of 400 networks, in seven orthogonal planes each.
 
-    With several layers this holds up to the few paths on which a layer falls silent and wakes.
+    With several layers this holds up to the few paths on which the units of a layer fall silent.
     """
     how = Initialisation(sigma_b=sigma_b)
     paths = tuple(
@@ -585,6 +584,54 @@ def test_exact_at_small_width(widths: tuple[int, ...], leak: float, sigma_b: flo
     off, error = standard_errors(torch.stack(measured), expected)
     assert off.abs().max() < 4
     assert error[0] < 0.01 and error[1] < 0.05
+
+
+def test_the_term_of_order_one_over_width() -> None:
+    """Products of the end slopes of 2,000 networks with 24 units per layer, and the limit."""
+    ends = (torch.tensor(0.0), torch.tensor(1.0))
+    paths, measured = three_pairs(), []
+    for seed in range(2000):
+        net = mlp(7, 24, 24, 24, 8, seed=seed)
+        slopes = measures.along(trace(net, paths), torch.tensor([0.0, 1.0]))[1]
+        measured.append((slopes[:, 0] * slopes[:, 1]).mean(dim=1))
+    limit = slope_covariance(net, paths, *ends)
+    corrected = slope_covariance(net, paths, *ends, corrected=True)
+    assert standard_errors(torch.stack(measured), corrected)[0].abs().max() < 4
+    assert standard_errors(torch.stack(measured), limit)[0].abs().max() > 4
+
+
+@pytest.mark.parametrize("layers", [1, 2, 4])
+def test_the_term_is_the_derivative_of_that_of_the_outputs(layers: int) -> None:
+    """Central differences of the corrected covariance of outputs; and 1/width, doubled."""
+    net, paths, step = mlp(7, *[20] * layers, 1, seed=0), three_pairs(), 1e-4
+    s, t = torch.tensor(0.3).double(), torch.tensor(0.8).double()
+
+    def term(wide: nn.Module, *at: Tensor) -> Tensor:
+        asked = (wide, paths, *at)
+        return output_covariance(*asked, corrected=True) - output_covariance(*asked)
+
+    mixed = term(net, s + step, t + step) - term(net, s + step, t - step)
+    mixed = mixed - term(net, s - step, t + step) + term(net, s - step, t - step)
+    slopes = slope_covariance(net, paths, s, t, corrected=True) - slope_covariance(net, paths, s, t)
+    assert torch.allclose(slopes, mixed / (4 * step**2), rtol=1e-3, atol=1e-6)
+    doubled = mlp(7, *[40] * layers, 1, seed=0)
+    assert torch.allclose(term(net, s, t), 2 * term(doubled, s, t), rtol=1e-9, atol=1e-15)
+    assert bool((term(net, s, t) == 0).all()) == (layers == 1)
+
+
+@pytest.mark.parametrize("net", [mlp(7, 9, 9, 1, seed=0, leak=0.1), mlp(7, 9, 9, 1, seed=0)])
+def test_refuses_a_term_that_is_not_known(net: nn.Module) -> None:
+    how = Initialisation(sigma_b=0.1)
+    with pytest.raises(InputError, match="net must have plain ReLU layers, and no biases"):
+        slope_covariance(net, pair(1.0), numbers(0.2), numbers(0.4), how, corrected=True)
+
+
+def test_a_sample_on_the_ray_of_an_end_gives_a_one_sided_slope() -> None:
+    x = torch.tensor([[0.31, 1.17, -0.73], [1.0, -0.2, 0.4]], dtype=torch.float64)
+    y = torch.tensor([[1.0], [-1.0]], dtype=torch.float64)
+    trained = after_training(mlp(3, 9, 1, seed=0), x, y, (3.7 * x[:1], x[1:]), points=1001)
+    values, slopes = trained.mean[0, :1001, 0], trained.mean[0, 1001:, 0]
+    assert slopes[0].item() == pytest.approx((values[1] - values[0]).item() * 1000, rel=1e-3)
 
 
 def test_fluctuations_are_drawn_from_their_seed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -610,6 +657,16 @@ def test_fluctuations_are_as_large_as_distances_from_the_chord(kind: Kind) -> No
     t = torch.linspace(0, 1, 33, dtype=torch.float64)
     largest = chord_deviation(*asked, t, kind.how).amax(dim=1)
     assert (mean > math.sqrt(2 / math.pi) * largest).all() and (mean < 3 * largest).all()
+
+
+@every_kind
+def test_a_pinned_output_is_conditioned_on_its_ends(kind: Kind) -> None:
+    asked, t, ends = (kind(), three_pairs()), torch.linspace(0, 1, 9).double(), [0, 8]
+    k = output_covariance(*asked, t[:, None, None], t[:, None], kind.how).permute(2, 0, 1)
+    known = k[:, :, ends] @ torch.linalg.solve(k[:, ends][:, :, ends], k[:, ends])
+    found = pinned_deviation(*asked, t, kind.how)
+    assert close(found.square(), (k - known).diagonal(dim1=1, dim2=2), 1e-10)
+    assert (found <= chord_deviation(*asked, t, kind.how) + 1e-7).all()
 
 
 def test_refuses_numbers_of_draws_and_points() -> None:

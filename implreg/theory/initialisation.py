@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from implreg.datasets import Pairs
 from implreg.networks import HE, Initialisation
-from implreg.theory.architecture import Activation, Architecture, Dense
+from implreg.theory.architecture import Architecture
 from implreg.theory.lines import Lines, lines
 
 _BISECTIONS = 60  # halves [0, 1] below the spacing of float64
@@ -103,8 +103,9 @@ def at_initialisation(
                \sum_l r_l c_l \bigl(\theta_l + \cos(\psi_l(0) + \psi_l(1)) \sin \theta_l\bigr).
 
     Without biases all :math:`\theta_l` are the angle between the two samples. E[M] and E[V] are
-    exact at every width for one hidden layer, and for any number of ReLU layers without biases and
-    residual blocks; else they hold up to corrections of order 1/width.
+    exact at every width for one hidden layer, and up to a share of the order of n / 2^n for any
+    number of ReLU layers of n units without biases and residual blocks; else they hold up to
+    corrections of order 1/width.
 
     Args:
         net: gives the layers, see `implreg.theory.architecture`; its weights are not looked at.
@@ -142,10 +143,6 @@ def at_initialisation(
         [s.onward * s.jump**2 * s.gain for s in seen.sites], dtype=torch.float64
     )
     layer_variation = strength * path.speed[:, None].square() / math.pi * turns
-    if _homogeneous(seen):
-        alive = 0.5 ** widths[:-1]
-        layer_switches[:, 1:] *= (1 - (widths[:-1] + 1) * alive).cumprod(0)
-        layer_variation[:, 1:] *= (1 - 2 * alive).cumprod(0)
     switches, variation = layer_switches.sum(dim=1), layer_variation.sum(dim=1)
     mid_path = _mid_path(seen, path, _middle(path, height, widths))
     return Prediction(
@@ -164,18 +161,6 @@ def _heights(seen: Architecture, path: Lines) -> Tensor:
     """Distance from the origin of the path as each layer of activations sees it, (P, L)."""
     lift = torch.tensor([site.offset / site.gain for site in seen.sites], dtype=torch.float64)
     return (path.foot[:, None].square() + lift).sqrt()
-
-
-def _homogeneous(seen: Architecture) -> bool:
-    """Plain ReLU layers without biases, whose expectations are known at every width.
-
-    A layer with a single active unit passes on no direction, so that later layers switch nowhere:
-    this has the probability (n + 1) / 2^n, and costs the quadratic variation a share of 2 / 2^n.
-    """
-    return all(
-        layer.bias == 0 if isinstance(layer, Dense) else layer == Activation(0.0)
-        for layer in seen.layers
-    )
 
 
 def _mid_path(seen: Architecture, path: Lines, middle: Tensor) -> Tensor:

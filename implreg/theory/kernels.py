@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+_COINCIDE = 1e-13  # sine of half the angle below which two points differ by rounding alone
 _SERIES = 0.5  # below this angle sin x - x cos x is summed as a series
 _TERMS = 9  # of the series; the next one is below 1e-20 of the first
 
@@ -144,8 +145,8 @@ def between_points(
     Args:
         x: the moving points, (A, d).
         way: their directions, (A, d).
-        side: +1 or -1, (A,): where a point of x and one of y coincide, which one-sided derivative
-            of their angle is meant, the one to the right or to the left.
+        side: +1 or -1, (A,): where points of x and y have one direction, which one-sided derivative
+            of their angle is meant, the right or the left one.
         y: the points at rest, (B, d).
         weight: variance of the weights times d.
         bias: variance of the biases.
@@ -177,7 +178,7 @@ def between_points(
         rho=rho,
         log_s=radial / long + zero,
         log_t=zero,
-        turn_s=torch.where(sine > 0, -inward, aside) / long,
+        turn_s=torch.where(sine > _COINCIDE, -inward, aside) / long,
         turn_t=zero,
         twist=zero,
     )

@@ -54,14 +54,17 @@ class Lines:
             t: second times.
             tangent: whether the tangent kernel is asked for.
         """
+        pair = self.first_layer(net, s, t)
+        if tangent:
+            pair = replace(pair, tangent=Tangent(pair.k, pair.ds, pair.dt))
+        return through(net.layers[1:], pair)
+
+    def first_layer(self, net: Architecture, s: Tensor, t: Tensor) -> Pair:
+        """Second moments of a pre-activation of the first layer; arguments as `outputs`."""
         first = net.first
         scale = math.sqrt(first.weight)
         foot = (first.weight * self.foot.square() + first.bias).sqrt()
-        pair = kernels.on_line(foot, scale * self.at(s), scale * self.at(t), scale * self.speed)
-        if tangent:
-            own = Tangent(pair.k, pair.ds, pair.dt)
-            pair = replace(pair, tangent=own)
-        return through(net.layers[1:], pair)
+        return kernels.on_line(foot, scale * self.at(s), scale * self.at(t), scale * self.speed)
 
 
 def lines(

@@ -7,6 +7,7 @@ from implreg.checks import check_count
 from implreg.datasets import Pairs
 from implreg.networks import HE, Initialisation
 from implreg.theory.architecture import Architecture
+from implreg.theory.finite_width import correction
 from implreg.theory.lines import Lines, lines
 
 _ENTRIES = 2**22  # numbers in one array of a batch of paths
@@ -19,6 +20,8 @@ def slope_covariance(
     s: Tensor,
     t: Tensor,
     initialisation: Initialisation = HE,
+    *,
+    corrected: bool = False,
 ) -> Tensor:
     r"""Covariance of the slopes at times s and t, :math:`\partial_s \partial_t K_f(s, t)` (T4).
 
@@ -28,15 +31,19 @@ def slope_covariance(
         s: times in [0, 1], of a shape that broadcasts with (P,), such as (P,) or (T, 1).
         t: likewise.
         initialisation: the distribution that the weights were drawn from.
+        corrected: add the term of order 1/width, see `implreg.theory.finite_width`; for ReLU layers
+            without biases alone.
 
     Returns:
         Of one output and per unit of t; (..., P), float64.
 
     Raises:
-        InputError: as `at_initialisation`.
+        InputError: as `at_initialisation`; or a correction that is not known.
     """
     seen, path = lines(net, paths, initialisation)
-    return path.outputs(seen, s.double(), t.double()).dsdt
+    s, t = s.double(), t.double()
+    limit = path.outputs(seen, s, t).dsdt
+    return limit + correction(seen, path, s, t)[1] if corrected else limit
 
 
 def output_covariance(
@@ -45,10 +52,14 @@ def output_covariance(
     s: Tensor,
     t: Tensor,
     initialisation: Initialisation = HE,
+    *,
+    corrected: bool = False,
 ) -> Tensor:
     """Covariance of one output at times s and t, K_f(s, t); arguments as `slope_covariance`."""
     seen, path = lines(net, paths, initialisation)
-    return path.outputs(seen, s.double(), t.double()).k
+    s, t = s.double(), t.double()
+    limit = path.outputs(seen, s, t).k
+    return limit + correction(seen, path, s, t)[0] if corrected else limit
 
 
 def chord_deviation(

@@ -1,0 +1,103 @@
+r"""How the covariance of outputs differs from its limit in layers of finite width, to first order.
+
+For ReLU layers without biases the mean covariance of an output at two points is
+:math:`\frac{\sigma_o^2}{2} \sqrt{ab}\, G(u)` at every width, a function of the angle between the
+points alone. In the limit G is the correlation :math:`\kappa_L = \kappa \circ \dots \circ \kappa`.
+In a layer of n units the second moments of the activations scatter about their means, with a
+covariance :math:`\Gamma / n`, and the next layer, which is not linear in them, turns scatter into a
+shift:
+
+.. math::
+    \delta_{l+1} = F_k\, \delta_l + \tfrac12 \operatorname{tr}(F''\, C_l), \qquad
+    C_{l+1} = F' C_l F'^\top + \Gamma_l / n_{l+1},
+
+with :math:`F(a, b, k) = \sqrt{ab}\, \kappa(k / \sqrt{ab})` and :math:`G = \kappa_L + \delta_L`.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from implreg.checks import InputError
+from implreg.theory.architecture import Activation, Architecture, Dense
+from implreg.theory.lines import Lines
+
+_NEAR = 1e-3  # radians within which of 0 or pi the term is left out: it vanishes there
+
+
+def correction(seen: Architecture, path: Lines, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """Terms of order 1/width of the covariances of an output and of its slope at times s and t.
+
+    Raises:
+        InputError: layers other than dense ones without biases and ReLUs.
+    """
+    plain = all(
+        layer.bias == 0 if isinstance(layer, Dense) else layer == Activation(0.0)
+        for layer in seen.layers
+    )
+    if not plain:
+        raise InputError(
+            "net must have plain ReLU layers, and no biases, for the term of order 1/width, got "
+            "others; leave out corrected=True."
+        )
+    widths = [site.width for site in seen.sites]
+    pair, size = path.first_layer(seen, s, t), path.outputs(seen, s, t).size
+    with torch.enable_grad():
+        angle = pair.angle.detach().clamp(_NEAR, math.pi - _NEAR).requires_grad_()
+        value = shift(angle, widths)
+        rate = bend = torch.zeros_like(value)
+        if len(widths) > 1:
+            (rate,) = torch.autograd.grad(value.sum(), angle, create_graph=True)
+            (bend,) = torch.autograd.grad(rate.sum(), angle)
+    value, rate = value.detach(), rate.detach()
+    mixed = pair.turn_t * pair.log_s + pair.turn_s * pair.log_t
+    slopes = value * pair.log_s * pair.log_t + rate * mixed + bend * pair.turn_s * pair.turn_t
+    inside = (pair.angle > _NEAR) & (pair.angle < math.pi - _NEAR)
+    return torch.where(inside, size * value, 0.0), torch.where(inside, size * slopes, 0.0)
+
+
+def shift(angle: Tensor, widths: Sequence[int]) -> Tensor:
+    r"""The term :math:`\delta_L` of order 1/width, for points at the given angles.
+
+    Args:
+        angle: between the two points, in (0, pi), any shape.
+        widths: of the hidden layers.
+
+    >>> float(shift(torch.tensor(1.0), [100]))  # one hidden layer: the limit is exact
+    0.0
+    """
+    rho = angle.cos()
+    zero, one = torch.zeros_like(rho), torch.ones_like(rho)
+    delta, scatter = zero, torch.zeros(*rho.shape, 3, 3, dtype=rho.dtype)
+    for width in widths:
+        sine = (1 - rho.square()).clamp(min=0).sqrt()
+        rest = math.pi - torch.atan2(sine, rho)
+        kappa, first = (sine + rest * rho) / math.pi, rest / math.pi
+        second = 1 / (math.pi * sine)
+        # Derivatives of F by (a, b, k) at a = b = 1.
+        own = kappa - rho * first
+        same, other = (rho.square() * second - own) / 4, (rho.square() * second + own) / 4
+        across = -rho * second / 2
+        curved = _matrix([[same, other, across], [other, same, across], [across, across, second]])
+        slope = _matrix([[one, zero, zero], [zero, one, zero], [own / 2, own / 2, first]])
+        delta = first * delta + (curved * scatter).sum(dim=(-2, -1)) / 2
+        # Covariance of 2 phi(s)^2, 2 phi(t)^2, 2 phi(s) phi(t), phi the ReLU of unit Gaussians.
+        squares = 2 / math.pi * (rest * (1 + 2 * rho.square()) + 3 * sine * rho)
+        cubes = 2 / math.pi * (3 * rest * rho + sine * (2 + rho.square()))
+        mixed = cubes - kappa
+        drawn = _matrix(
+            [
+                [5 * one, squares - 1, mixed],
+                [squares - 1, 5 * one, mixed],
+                [mixed, mixed, squares - kappa.square()],
+            ]
+        )
+        scatter = slope @ scatter @ slope.mT + drawn / width
+        rho = kappa
+    return delta
+
+
+def _matrix(rows: list[list[Tensor]]) -> Tensor:
+    return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
