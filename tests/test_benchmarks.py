@@ -14,6 +14,7 @@ TABLES = {
         "trace against", "forward pass at the breakpoints", "layer-wise floor", "jvp", "regioncam",
         "one by one", "sampling at 1,001 points",
     ],
+    "theory_speed": ["all predictions", "fluctuation", "d2K/dsdt", "autodiff", "apart"],
     "trace_memory": ["peak / bound", "256MB", "10 segments", "2,000 units"],
     "paper_networks": ["values apart", "resnet(10)", "vgg(3)"],
 }  # fmt: skip

@@ -832,3 +832,25 @@ def test_the_same_sample_twice_may_be_trained_on_for_a_while() -> None:
     x[1] = x[0]
     trained = after_training(mlp(7, 9, 1, seed=0), x, y, (x[:1], x[2:3]), time=100.0)
     assert finite(trained)
+
+
+@pytest.mark.parametrize("layers", [1, 12])
+def test_nearly_opposite_samples_keep_their_digits_in_the_middle(layers: int) -> None:
+    """By the angles of the line's points, in 60 digits, from the same floating samples."""
+    angle = math.pi - 1e-8
+    x0 = torch.tensor([[2.0, 0.0, 0.0, 0.0]], dtype=torch.float64)
+    x1 = 2 * torch.tensor([[math.cos(angle), math.sin(angle), 0.0, 0.0]], dtype=torch.float64)
+    found = output_covariance(
+        mlp(4, *[9] * layers, 1, seed=0), (x0, x1), numbers(0.5), numbers(0.0)
+    )
+    with mp.workdps(60):
+        a, b = ([mpf(v) for v in x[0].tolist()] for x in (x0, x1))
+        middle = [(u + v) / 2 for u, v in zip(a, b, strict=True)]
+        dot = mp.fdot(middle, a)
+        size = mp.sqrt(mp.fdot(a, a) * mp.fdot(middle, middle))
+        u = mp.acos(dot / size)
+        for _ in range(layers):
+            rho = (mp.sin(u) + (mp.pi - u) * mp.cos(u)) / mp.pi
+            u = mp.acos(rho)
+        expected = float(size * rho / 4)
+    assert found.item() == pytest.approx(expected, rel=1e-13)

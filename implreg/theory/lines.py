@@ -24,24 +24,24 @@ class Lines:
         x0: starts, (P, d), in their own units.
         x1: ends, (P, d), likewise.
         foot: distance of the line from the origin.
-        start: coordinate of the start along the line, from the point nearest to the origin.
+        middle: coordinate of the middle along the line, from the point nearest to the origin.
         speed: length of the path.
     """
 
     x0: Tensor
     x1: Tensor
     foot: Tensor
-    start: Tensor
+    middle: Tensor
     speed: Tensor
 
     def at(self, t: Tensor) -> Tensor:
         """Coordinates along the lines at times t, of a shape that broadcasts with (P,)."""
-        return self.start + t * self.speed
+        return self.middle + (t - 0.5) * self.speed
 
     def select(self, chosen: slice) -> "Lines":
         """Some of the paths."""
         return Lines(
-            self.x0[chosen], self.x1[chosen], self.foot[chosen], self.start[chosen],
+            self.x0[chosen], self.x1[chosen], self.foot[chosen], self.middle[chosen],
             self.speed[chosen],
         )  # fmt: skip
 
@@ -89,4 +89,4 @@ def lines(
             "paths must not run through the origin when there are no biases, as all units switch "
             "at once there, got such a pair; leave it out or set sigma_b."
         )
-    return seen, Lines(x0, x1, foot, middle - speed / 2, speed)
+    return seen, Lines(x0, x1, foot, middle, speed)

@@ -223,9 +223,9 @@ def _grid(seen: Architecture, path: Lines, points: int) -> Tensor:
     """Times at which the first layer sees the path under evenly spaced angles, (T, P)."""
     first = seen.sites[0]
     height = (path.foot.square() + first.offset / first.gain).sqrt()
-    start = torch.atan2(path.start, height)
-    end = torch.atan2(path.start + path.speed, height)
+    zero, one = torch.zeros_like(height), torch.ones_like(height)
+    start, end = (torch.atan2(path.at(t), height) for t in (zero, one))
     share = torch.linspace(0, 1, points, dtype=torch.float64)[:, None]
-    t = (height * (start + share * (end - start)).tan() - path.start) / path.speed
+    t = 0.5 + (height * (start + share * (end - start)).tan() - path.middle) / path.speed
     t[0], t[-1] = 0, 1
     return t
