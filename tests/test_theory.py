@@ -641,13 +641,13 @@ def test_fluctuations_are_drawn_from_their_seed(monkeypatch: pytest.MonkeyPatch)
     asked = (kind(), paths, kind.how)
     drawn = fluctuation(*asked, draws=50, seed=3)
     assert drawn.shape == (4, 50) and drawn.dtype == torch.float64
-    assert torch.equal(drawn[0], drawn[3])
+    assert close(drawn[0], drawn[3], 1e-6)
     assert torch.equal(fluctuation(*asked, draws=50, seed=3), drawn)
     assert not torch.equal(fluctuation(*asked, draws=50, seed=4), drawn)
     twice = replace(kind.how, sigma_o=2 * kind.how.sigma_o)
-    assert close(fluctuation(kind(), paths, twice, draws=50, seed=3), 2 * drawn, 1e-9)
+    assert close(fluctuation(kind(), paths, twice, draws=50, seed=3), 2 * drawn, 1e-6)
     monkeypatch.setattr(process, "_ENTRIES", 1)
-    assert close(fluctuation(*asked, draws=50, seed=3), drawn, 1e-9)
+    assert close(fluctuation(*asked, draws=50, seed=3), drawn, 1e-6)
 
 
 @every_kind
@@ -854,3 +854,12 @@ def test_nearly_opposite_samples_keep_their_digits_in_the_middle(layers: int) ->
             u = mp.acos(rho)
         expected = float(size * rho / 4)
     assert found.item() == pytest.approx(expected, rel=1e-13)
+
+
+@pytest.mark.parametrize("angle", [1e-3, 1e-2, math.pi - 1e-3])
+def test_fluctuations_of_near_and_opposite_samples_are_not_rounding(angle: float) -> None:
+    net, paths = mlp(7, 9, 9, 1, seed=0), pair(angle)
+    mean = fluctuation(net, paths, draws=4000).mean()
+    t = torch.linspace(0, 1, 1001, dtype=torch.float64)
+    largest = chord_deviation(net, paths, t).max()
+    assert math.sqrt(2 / math.pi) * largest * 0.95 < mean < 2 * largest

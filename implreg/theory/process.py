@@ -11,7 +11,6 @@ from implreg.theory.finite_width import correction
 from implreg.theory.lines import Lines, lines
 
 _ENTRIES = 2**22  # numbers in one array of a batch of paths
-_JITTER = 1e-13  # of the variance, so that rounding leaves covariances positive
 
 
 def slope_covariance(
@@ -183,7 +182,7 @@ def fluctuation(
         seed: of the draws, which all paths share.
 
     Returns:
-        (P, draws), float64.
+        (P, draws), float64. Below 1e-6 of the output's own size they are lost in rounding.
 
     Raises:
         InputError: as `at_initialisation`, or a number out of its range.
@@ -197,9 +196,16 @@ def fluctuation(
     found = []
     for begin in range(0, len(path.foot), batch):
         some = path.select(slice(begin, begin + batch))
-        root = torch.linalg.cholesky(_chord_covariance(seen, some, points))
-        found.append((normal @ root.mT).abs().amax(dim=2))
+        root = symmetric_root(_chord_covariance(seen, some, points))
+        found.append((normal @ root).abs().amax(dim=2))
     return torch.cat(found)
+
+
+def symmetric_root(covariance: Tensor) -> Tensor:
+    """The symmetric square roots of covariances, (P, n, n); unlike others it is unique."""
+    values, vectors = torch.linalg.eigh(covariance)
+    root: Tensor = vectors * values.clamp(min=0).sqrt()[:, None] @ vectors.mT
+    return root
 
 
 def _chord_covariance(seen: Architecture, path: Lines, points: int) -> Tensor:
@@ -214,9 +220,7 @@ def _chord_covariance(seen: Architecture, path: Lines, points: int) -> Tensor:
     from_chord = torch.eye(points, dtype=torch.float64)[1:-1].repeat(len(k), 1, 1)
     from_chord[:, :, 0] = inner - 1
     from_chord[:, :, -1] = -inner
-    made = from_chord @ k @ from_chord.mT
-    size = torch.diagonal(k, dim1=1, dim2=2).amax(dim=1)
-    return made + _JITTER * size[:, None, None] * torch.eye(points - 2, dtype=torch.float64)
+    return from_chord @ k @ from_chord.mT
 
 
 def _grid(seen: Architecture, path: Lines, points: int) -> Tensor:

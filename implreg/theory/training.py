@@ -23,6 +23,7 @@ from implreg.theory import kernels
 from implreg.theory.architecture import Architecture, architecture, through
 from implreg.theory.kernels import Pair, Tangent
 from implreg.theory.lines import Lines, lines
+from implreg.theory.process import symmetric_root
 
 _ENTRIES = 2**21  # numbers in one array of a batch of paths
 
@@ -90,8 +91,7 @@ class Trained:
         points, outputs = len(self.t), self.mean.shape[2]
         random = torch.Generator().manual_seed(check_count("seed", seed, at_least=0))
         t = self.t[:, None]
-        values, vectors = torch.linalg.eigh(self.covariance[:, :points, :points])
-        root = vectors * values.clamp(min=0).sqrt()[:, None]
+        root = symmetric_root(self.covariance[:, :points, :points])
         found = []
         for _ in range(draws):
             normal = torch.randn(points, outputs, generator=random, dtype=torch.float64)
