@@ -11,7 +11,8 @@ from implreg import measures, theory
 from implreg.checks import InputError, check_count, check_number
 from implreg.datasets import Dataset, Pairs, load, pairs
 from implreg.networks import Initialisation, mlp
-from implreg.tracing import trace
+from implreg.tracing import Trace, trace
+from implreg.training import Diverged
 
 
 @dataclass(frozen=True)
@@ -91,9 +92,8 @@ class Task:
 
 def task(config: Config) -> Task:
     """The data, the paths and the prediction; the width of the networks plays no part in them."""
-    data = load(config.dataset, train=config.train)
-    x, paths = data.x_train, pairs(data, count=config.pairs, seed=0)
-    y = nn.functional.one_hot(data.y_train, data.classes).double() - 1 / data.classes
+    data, y, paths = _problem(config)
+    x = data.x_train
     net = config.network(x.shape[1], data.classes, seed=0)
     largest = theory.tangent_kernel(net, x, config.initialisation)
     rate = 2 * config.step / float(torch.linalg.eigvalsh(largest)[-1])
@@ -101,6 +101,13 @@ def task(config: Config) -> Task:
         net, x, y, paths, config.initialisation, time=rate * config.steps, points=config.points
     )
     return Task(data, y, paths, rate, predicted)
+
+
+def _problem(config: "Config | Stable") -> tuple[Dataset, Tensor, Pairs]:
+    """Data, targets and paths, see `Task`."""
+    data = load(config.dataset, train=config.train)
+    y = nn.functional.one_hot(data.y_train, data.classes).double() - 1 / data.classes
+    return data, y, pairs(data, count=config.pairs, seed=0)
 
 
 def run(config: Config) -> pd.DataFrame:
@@ -114,10 +121,7 @@ def run(config: Config) -> pd.DataFrame:
     training, over the root mean square of the prediction.
     """
     known = task(config)
-    x, predicted = known.data.x_train, known.predicted
-    half, points = config.points // 2, config.points
-    bend = torch.zeros(2 * points, dtype=torch.float64)
-    bend[points + half], bend[points], bend[-1] = 1, -0.5, -0.5
+    x, predicted, points = known.data.x_train, known.predicted, config.points
     size = (
         predicted.mean.square().mean()
         + torch.diagonal(predicted.covariance[:, :points, :points], dim1=1, dim2=2).mean()
@@ -126,29 +130,30 @@ def run(config: Config) -> pd.DataFrame:
     rows = []
     for seed in range(config.seed, config.seed + config.networks):
         net = config.network(x.shape[1], known.data.classes, seed)
-        before = _along(net, known, predicted.t)
-        at_samples = net(x).detach()
-        rows.append(_row("before", seed, net, known))
+        before, at_samples = trace(net, known.paths), net(x).detach()
+        rows.append(_row("before", seed, at_samples, before, known))
         gradient_descent(net, known, config)
-        rows.append(_row("after", seed, net, known))
-        off = _along(net, known, predicted.t) - predicted.given(before, at_samples, known.y)
-        misbent = torch.einsum("a,pac->pc", bend, off)
+        after = trace(net, known.paths)
+        rows.append(_row("after", seed, net(x).detach(), after, known))
+        expected = predicted.given(_along(before, predicted.t), at_samples, known.y)
+        off = _along(after, predicted.t) - expected
         rows[-1]["error"] = float((off[:, :points].square().mean() / size).sqrt())
+        misbent = predicted.bend @ off
         rows[-1]["deflection_error"] = float((misbent.square().mean() / bent).sqrt())
     return pd.DataFrame(rows)
 
 
-def _along(net: nn.Module, known: Task, t: Tensor) -> Tensor:
+def _along(traced: Trace, t: Tensor) -> Tensor:
     """Values at positions t and then the slopes there, towards the inside at the ends."""
-    values, slopes = measures.along(trace(net, known.paths), t)
-    return torch.cat([values, slopes], dim=1)
+    return torch.cat(measures.along(traced, t), dim=1)
 
 
-def _row(phase: str, seed: int, net: nn.Module, known: Task) -> dict[str, object]:
-    traced = trace(net, known.paths)
+def _row(
+    phase: str, seed: int, at_samples: Tensor, traced: Trace, known: Task
+) -> dict[str, object]:
     values, slopes = measures.along(traced, torch.tensor([0.0, 0.5, 1.0]))
     start, middle, end = values.unbind(dim=1)
-    loss = (net(known.data.x_train) - known.y).detach().square().sum(dim=1).mean()
+    loss = (at_samples - known.y).square().sum(dim=1).mean()
     return {
         "phase": phase,
         "network": seed,
@@ -175,10 +180,18 @@ def gradient_descent(net: nn.Sequential, known: Task, config: Config) -> None:
         weights, biases = deviation**2 / layer.in_features, 0.0 if last else how.sigma_b**2
         groups.append({"params": [layer.weight], "lr": known.rate * weights})
         groups.append({"params": [layer.bias], "lr": known.rate * biases})
-    optimiser = torch.optim.SGD(groups)
-    for _ in range(config.steps):
+    _descend(net, torch.optim.SGD(groups), known.data.x_train, known.y, config.steps)
+
+
+def _descend(
+    net: nn.Module, optimiser: torch.optim.Optimizer, x: Tensor, y: Tensor, steps: int
+) -> None:
+    """Take steps on half the sum of squares of all samples; `Diverged` once it is not finite."""
+    for step in range(steps):
         optimiser.zero_grad()
-        loss = (net(known.data.x_train) - known.y).square().sum() / 2
+        loss = (net(x) - y).square().sum() / 2
+        if not loss.isfinite():
+            raise Diverged(f"the training loss is {loss.item()} in step {step}; lower step.")
         loss.backward()
         optimiser.step()
 
@@ -225,21 +238,16 @@ def stable(config: Stable) -> pd.DataFrame:
     output that come closest to it; `kernel_bound`, the most that the tangent kernel of that pair
     allows; `step_bound`, the most that a stable minimum allows.
     """
-    data = load(config.dataset, train=config.train)
-    x, paths = data.x_train, pairs(data, count=config.pairs, seed=0)
-    y = nn.functional.one_hot(data.y_train, data.classes).double() - 1 / data.classes
+    data, y, paths = _problem(config)
+    x = data.x_train
     sizes = (x.shape[1], config.width, data.classes)
     net = mlp(*sizes, seed=config.seed, dtype=torch.float64)
     rate = 2 * config.step / _sharpest(net, x)
-    optimiser = torch.optim.SGD(net.parameters(), lr=rate)
-    for _ in range(config.steps):
-        optimiser.zero_grad()
-        loss = (net(x) - y).square().sum() / 2
-        if not loss.isfinite():
-            names = ("sharpness", "weighted_variation", "kernel_bound", "step_bound")
-            return pd.DataFrame([{"loss": math.inf} | dict.fromkeys(names, math.nan)])
-        loss.backward()
-        optimiser.step()
+    try:
+        _descend(net, torch.optim.SGD(net.parameters(), lr=rate), x, y, config.steps)
+    except Diverged:
+        names = ("sharpness", "weighted_variation", "kernel_bound", "step_bound")
+        return pd.DataFrame([{"loss": math.inf} | dict.fromkeys(names, math.nan)])
     traced = trace(net, paths)
     ends = torch.stack([_own_kernel(net, x) for x in (paths.x0, paths.x1)])
     long = math.sqrt(x.shape[1] + 1)  # norm of a sample, with a 1 for the bias

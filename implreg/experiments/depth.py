@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from implreg import measures, theory
-from implreg.checks import InputError, check_count, check_number
-from implreg.experiments.one_hidden_layer import samples_at
+from implreg.checks import check_count, check_number
+from implreg.experiments.one_hidden_layer import check_angle, samples_at
 from implreg.networks import Initialisation, mlp, residual_mlp
 from implreg.tracing import Trace, trace
 
@@ -60,10 +60,7 @@ class Config:
         check_count("inputs", self.inputs, at_least=2)
         check_number("branch", self.branch, at_least=0)
         for angle in self.angles:
-            if check_number("angles", angle, above=0) >= math.pi:
-                raise InputError(
-                    f"angles must lie between 0 and pi (radians), got {angle!r}; pass such numbers."
-                )
+            check_angle("angles", angle)
         for norm in self.norms:
             check_number("norms", norm, above=0)
 

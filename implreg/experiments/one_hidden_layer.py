@@ -165,12 +165,17 @@ def walk(config: Walk) -> pd.DataFrame:
 def _check_case(config: Config | Walk) -> None:
     for name, least in (("depth", 1), ("width", 1), ("seed", 0), ("inputs", 2), ("outputs", 1)):
         check_count(name, getattr(config, name), at_least=least)
-    if check_number("angle", config.angle, above=0) >= math.pi:
-        raise InputError(
-            f"angle must lie between 0 and pi (radians), got {config.angle!r}; pass such a number."
-        )
+    check_angle("angle", config.angle)
     check_number("norm", config.norm, above=0)
     check_number("sigma_b", config.sigma_b, at_least=0)
+
+
+def check_angle(name: str, angle: float) -> None:
+    """Refuse what is no angle between two samples, with `InputError`."""
+    if check_number(name, angle, above=0) >= math.pi:
+        raise InputError(
+            f"{name} must lie between 0 and pi (radians), got {angle!r}; pass such a number."
+        )
 
 
 def samples_at(directions: Tensor, angle: float, norm: float) -> tuple[Tensor, Tensor]:

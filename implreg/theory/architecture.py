@@ -81,6 +81,11 @@ class Site:
     jump: float
     onward: float
 
+    @property
+    def strength(self) -> float:
+        """How much its gaps, squared and summed, weigh in the outputs."""
+        return self.onward * self.jump**2 * self.gain
+
 
 @dataclass(frozen=True)
 class Architecture:

@@ -22,13 +22,18 @@ from torch import Tensor
 
 from implreg.checks import InputError
 from implreg.theory.architecture import Activation, Architecture, Dense
-from implreg.theory.lines import Lines
+from implreg.theory.kernels import Pair
 
 _NEAR = 1e-3  # radians within which of 0 or pi the term is left out: it vanishes there
 
 
-def correction(seen: Architecture, path: Lines, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    """Terms of order 1/width of the covariances of an output and of its slope at times s and t.
+def correction(seen: Architecture, first: Pair, size: Tensor) -> tuple[Tensor, Tensor]:
+    """Terms of order 1/width of the covariances of an output and of its slope.
+
+    Args:
+        seen: the network.
+        first: a pre-activation of its first layer.
+        size: root of the product of the variances of an output at the two points.
 
     Raises:
         InputError: layers other than dense ones without biases and ReLUs.
@@ -43,18 +48,17 @@ def correction(seen: Architecture, path: Lines, s: Tensor, t: Tensor) -> tuple[T
             "others; leave out corrected=True."
         )
     widths = [site.width for site in seen.sites]
-    pair, size = path.first_layer(seen, s, t), path.outputs(seen, s, t).size
     with torch.enable_grad():
-        angle = pair.angle.detach().clamp(_NEAR, math.pi - _NEAR).requires_grad_()
+        angle = first.angle.detach().clamp(_NEAR, math.pi - _NEAR).requires_grad_()
         value = shift(angle, widths)
         rate = bend = torch.zeros_like(value)
         if len(widths) > 1:
             (rate,) = torch.autograd.grad(value.sum(), angle, create_graph=True)
             (bend,) = torch.autograd.grad(rate.sum(), angle)
     value, rate = value.detach(), rate.detach()
-    mixed = pair.turn_t * pair.log_s + pair.turn_s * pair.log_t
-    slopes = value * pair.log_s * pair.log_t + rate * mixed + bend * pair.turn_s * pair.turn_t
-    inside = (pair.angle > _NEAR) & (pair.angle < math.pi - _NEAR)
+    mixed = first.turn_t * first.log_s + first.turn_s * first.log_t
+    slopes = value * first.log_s * first.log_t + rate * mixed + bend * first.turn_s * first.turn_t
+    inside = (first.angle > _NEAR) & (first.angle < math.pi - _NEAR)
     return torch.where(inside, size * value, 0.0), torch.where(inside, size * slopes, 0.0)
 
 

@@ -131,7 +131,7 @@ def at_initialisation(
     """
     seen, path = lines(net, paths, initialisation)
     widths = torch.tensor([site.width for site in seen.sites], dtype=torch.float64)
-    height = _heights(seen, path)
+    height = path.heights(seen)
     start, end = path.at(torch.tensor(0.0)), path.at(torch.tensor(1.0))
     first, last = (torch.atan2(x[:, None], height) for x in (start, end))
     inner = height.square() + (start * end)[:, None]
@@ -139,9 +139,7 @@ def at_initialisation(
 
     layer_switches = widths * theta / math.pi
     turns = theta + (first + last).cos() * theta.sin()
-    strength = torch.tensor(
-        [s.onward * s.jump**2 * s.gain for s in seen.sites], dtype=torch.float64
-    )
+    strength = torch.tensor([site.strength for site in seen.sites], dtype=torch.float64)
     layer_variation = strength * path.speed[:, None].square() / math.pi * turns
     switches, variation = layer_switches.sum(dim=1), layer_variation.sum(dim=1)
     mid_path = _mid_path(seen, path, _middle(path, height, widths))
@@ -155,12 +153,6 @@ def at_initialisation(
         mid_path_deflection=mid_path.sqrt(),
         lengths=(path.x1 - path.x0).norm(dim=1),
     )
-
-
-def _heights(seen: Architecture, path: Lines) -> Tensor:
-    """Distance from the origin of the path as each layer of activations sees it, (P, L)."""
-    lift = torch.tensor([site.offset / site.gain for site in seen.sites], dtype=torch.float64)
-    return (path.foot[:, None].square() + lift).sqrt()
 
 
 def _mid_path(seen: Architecture, path: Lines, middle: Tensor) -> Tensor:
@@ -215,10 +207,10 @@ def gap_variance(
         (P, L, T), float64.
     """
     seen, path = lines(net, paths, initialisation)
-    height = _heights(seen, path)[..., None]
+    height = path.heights(seen)[..., None]
     along = path.at(t.double()[:, None]).T[:, None]
     strength = torch.tensor(
-        [2 * s.onward * s.jump**2 * s.gain / s.width for s in seen.sites], dtype=torch.float64
+        [2 * site.strength / site.width for site in seen.sites], dtype=torch.float64
     )
     cosines = height.square() / (height.square() + along.square())
     return strength[:, None] * path.speed[:, None, None].square() * cosines

@@ -102,6 +102,10 @@ class Pair:
     def _sin(self) -> Tensor:
         return 2 * self.sine * self.cosine
 
+    def with_tangent(self) -> "Pair":
+        """The same for a first layer, with its tangent kernel, which is its covariance."""
+        return replace(self, tangent=Tangent(self.k, self.ds, self.dt))
+
 
 def on_line(foot: Tensor, at_s: Tensor, at_t: Tensor, speed: Tensor) -> Pair:
     """Scalar products of a random vector with two points of a straight line.

@@ -1,8 +1,9 @@
 """Straight paths as a random network sees them: by their distance from the origin alone."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from implreg.checks import InputError
@@ -10,7 +11,7 @@ from implreg.datasets import Pairs
 from implreg.networks import Initialisation
 from implreg.theory import kernels
 from implreg.theory.architecture import Architecture, architecture, through
-from implreg.theory.kernels import Pair, Tangent
+from implreg.theory.kernels import Pair
 from implreg.tracing.paths import flat_ends
 
 _NEAR_ZERO = 1e-12  # distance from the origin, over the length of the path
@@ -38,6 +39,11 @@ class Lines:
         """Coordinates along the lines at times t, of a shape that broadcasts with (P,)."""
         return self.middle + (t - 0.5) * self.speed
 
+    def heights(self, net: Architecture) -> Tensor:
+        """Distance from the origin of the lines as each layer of activations sees them, (P, L)."""
+        lift = torch.tensor([site.offset / site.gain for site in net.sites], dtype=torch.float64)
+        return (self.foot[:, None].square() + lift).sqrt()
+
     def select(self, chosen: slice) -> "Lines":
         """Some of the paths."""
         return Lines(
@@ -55,9 +61,7 @@ class Lines:
             tangent: whether the tangent kernel is asked for.
         """
         pair = self.first_layer(net, s, t)
-        if tangent:
-            pair = replace(pair, tangent=Tangent(pair.k, pair.ds, pair.dt))
-        return through(net.layers[1:], pair)
+        return through(net.layers[1:], pair.with_tangent() if tangent else pair)
 
     def first_layer(self, net: Architecture, s: Tensor, t: Tensor) -> Pair:
         """Second moments of a pre-activation of the first layer; arguments as `outputs`."""

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from implreg.checks import check_count
 from implreg.datasets import Pairs
 from implreg.networks import HE, Initialisation
-from implreg.theory.architecture import Architecture
+from implreg.theory.architecture import Architecture, through
 from implreg.theory.finite_width import correction
 from implreg.theory.lines import Lines, lines
 
@@ -39,10 +39,7 @@ def slope_covariance(
     Raises:
         InputError: as `at_initialisation`; or a correction that is not known.
     """
-    seen, path = lines(net, paths, initialisation)
-    s, t = s.double(), t.double()
-    limit = path.outputs(seen, s, t).dsdt
-    return limit + correction(seen, path, s, t)[1] if corrected else limit
+    return _covariances(net, paths, s, t, initialisation, corrected)[1]
 
 
 def output_covariance(
@@ -55,10 +52,25 @@ def output_covariance(
     corrected: bool = False,
 ) -> Tensor:
     """Covariance of one output at times s and t, K_f(s, t); arguments as `slope_covariance`."""
+    return _covariances(net, paths, s, t, initialisation, corrected)[0]
+
+
+def _covariances(
+    net: nn.Module,
+    paths: Pairs | tuple[Tensor, Tensor],
+    s: Tensor,
+    t: Tensor,
+    initialisation: Initialisation,
+    corrected: bool,
+) -> tuple[Tensor, Tensor]:
+    """Of an output and of its slope, see `slope_covariance`."""
     seen, path = lines(net, paths, initialisation)
-    s, t = s.double(), t.double()
-    limit = path.outputs(seen, s, t).k
-    return limit + correction(seen, path, s, t)[0] if corrected else limit
+    first = path.first_layer(seen, s.double(), t.double())
+    limit = through(seen.layers[1:], first)
+    if not corrected:
+        return limit.k, limit.dsdt
+    outputs, slopes = correction(seen, first, limit.size)
+    return limit.k + outputs, limit.dsdt + slopes
 
 
 def chord_deviation(
@@ -95,20 +107,15 @@ def chord_deviation(
     >>> isclose(found.item() ** 2, 1 + right / 2 - sqrt(2) * half)
     True
     """
-    seen, path = lines(net, paths, initialisation)
     t = t.double()[:, None]
-    zero, one = torch.zeros_like(t), torch.ones_like(t)
-
-    def k(s: Tensor, t: Tensor) -> Tensor:
-        return path.outputs(seen, s, t).k
-
+    own, to_start, to_end, start, end, both = _with_ends(net, paths, t, initialisation)
     square = (
-        k(t, t)
-        + (1 - t) ** 2 * k(zero, zero)
-        + t**2 * k(one, one)
-        + 2 * t * (1 - t) * k(zero, one)
-        - 2 * (1 - t) * k(zero, t)
-        - 2 * t * k(t, one)
+        own
+        + (1 - t) ** 2 * start
+        + t**2 * end
+        + 2 * t * (1 - t) * both
+        - 2 * (1 - t) * to_start
+        - 2 * t * to_end
     )
     return square.clamp(min=0).sqrt().T
 
@@ -143,18 +150,29 @@ def pinned_deviation(
     >>> bool(pinned[1] < free[1]), pinned[[0, 2]].round(decimals=6).tolist()
     (True, [0.0, 0.0])
     """
-    seen, path = lines(net, paths, initialisation)
-    t = t.double()[:, None]
-    zero, one = torch.zeros_like(t), torch.ones_like(t)
-
-    def k(s: Tensor, t: Tensor) -> Tensor:
-        return path.outputs(seen, s, t).k
-
-    start, end, both = k(zero, zero), k(one, one), k(zero, one)
-    to_start, to_end = k(zero, t), k(t, one)
+    own, to_start, to_end, start, end, both = _with_ends(
+        net, paths, t.double()[:, None], initialisation
+    )
     known = end * to_start**2 - 2 * both * to_start * to_end + start * to_end**2
-    square = k(t, t) - known / (start * end - both**2)
+    square = own - known / (start * end - both**2)
     return square.clamp(min=0).sqrt().T
+
+
+def _with_ends(
+    net: nn.Module,
+    paths: Pairs | tuple[Tensor, Tensor],
+    t: Tensor,
+    initialisation: Initialisation,
+) -> list[Tensor]:
+    """An output's variance at times t (T, 1), its covariance with start and end; those of the ends.
+
+    Returns:
+        Three tensors (T, P), and three (P,): variances of start and end, and their covariance.
+    """
+    seen, path = lines(net, paths, initialisation)
+    zero, one = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
+    times = ((t, t), (zero, t), (t, one), (zero, zero), (one, one), (zero, one))
+    return [path.outputs(seen, a, b).k for a, b in times]
 
 
 def fluctuation(
@@ -225,8 +243,7 @@ def _chord_covariance(seen: Architecture, path: Lines, points: int) -> Tensor:
 
 def _grid(seen: Architecture, path: Lines, points: int) -> Tensor:
     """Times at which the first layer sees the path under evenly spaced angles, (T, P)."""
-    first = seen.sites[0]
-    height = (path.foot.square() + first.offset / first.gain).sqrt()
+    height = path.heights(seen)[:, 0]
     zero, one = torch.zeros_like(height), torch.ones_like(height)
     start, end = (torch.atan2(path.at(t), height) for t in (zero, one))
     share = torch.linspace(0, 1, points, dtype=torch.float64)[:, None]

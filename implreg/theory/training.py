@@ -11,7 +11,7 @@ As :math:`f_0` is Gaussian, so is :math:`f_T`, and so are its slopes.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from implreg.datasets import Pairs
 from implreg.networks import HE, Initialisation
 from implreg.theory import kernels
 from implreg.theory.architecture import Architecture, architecture, through
-from implreg.theory.kernels import Pair, Tangent
+from implreg.theory.kernels import Pair
 from implreg.theory.lines import Lines, lines
 from implreg.theory.process import symmetric_root
 
@@ -72,13 +72,18 @@ class Trained:
         return self._root_mean_square(away)
 
     @property
+    def bend(self) -> Tensor:
+        """Weights of values and slopes whose sum is the mid-path deflection at t = 1/2, (2T,)."""
+        points = len(self.t)
+        weights = torch.zeros(2 * points, dtype=torch.float64)
+        weights[points + points // 2] = 1
+        weights[points], weights[-1] = -0.5, -0.5
+        return weights
+
+    @property
     def mid_path_deflection(self) -> Tensor:
         """Root mean square of the slope at t = 1/2 minus the mean of the end slopes, (P,)."""
-        points = len(self.t)
-        bend = torch.zeros(1, 2 * points, dtype=torch.float64)
-        bend[0, points + points // 2] = 1
-        bend[0, points], bend[0, -1] = -0.5, -0.5
-        return self._root_mean_square(bend)[:, 0]
+        return self._root_mean_square(self.bend[None])[:, 0]
 
     def _root_mean_square(self, of: Tensor) -> Tensor:
         """Of linear functions of values and slopes, (Q, 2T) -> (P, Q)."""
@@ -220,8 +225,7 @@ def _among(seen: Architecture, x: Tensor) -> tuple[Tensor, Tensor]:
 def _outputs(seen: Architecture, x: Tensor, way: Tensor, side: Tensor, y: Tensor) -> Pair:
     """Outputs at points that move against those at points that rest, with the tangent kernel."""
     pair = kernels.between_points(x, way, side, y, seen.first.weight, seen.first.bias)
-    pair = replace(pair, tangent=Tangent(pair.k, pair.ds, pair.dt))
-    return through(seen.layers[1:], pair)
+    return through(seen.layers[1:], pair.with_tangent())
 
 
 def _along(
