@@ -1,5 +1,6 @@
 """What the benchmarks share: timings side by side, fresh processes, peak memory, a check."""
 
+import argparse
 import os
 import resource
 import sys
@@ -17,6 +18,17 @@ from torch import Tensor, nn
 import implreg as ir
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
+
+
+def timing_options(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Options of a script with timings side by side, with how often and on how many threads."""
+    parser.add_argument("--repeats", type=int, help="rounds (default: 7)")
+    parser.add_argument("--threads", nargs="+", type=int, help="their numbers (default: 1 2)")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, 1 round, 1 thread")
+    options = parser.parse_args()
+    options.repeats = options.repeats or (1 if options.quick else 7)
+    options.threads = options.threads or ([1] if options.quick else [1, 2])
+    return options
 
 
 def fresh(function: Callable, *arguments, threads: int | None = None):

@@ -25,7 +25,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from _measure import fresh, random_ends, say, show, side_by_side
+from _measure import fresh, random_ends, say, show, side_by_side, timing_options
 from torch import Tensor
 
 import implreg as ir
@@ -133,15 +133,11 @@ def measure(bias: float, repeats: int, quick: bool) -> list[dict]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, help="rounds (default: 7)")
-    parser.add_argument("--threads", nargs="+", type=int, help="their numbers (default: 1 2)")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, 1 round, 1 thread")
-    options = parser.parse_args()
-    repeats = options.repeats or (1 if options.quick else 7)
+    options = timing_options(parser)
     rows = []
-    for threads in options.threads or ([1] if options.quick else [1, 2]):
+    for threads in options.threads:
         for bias in (0.0, 0.3):
-            rows += fresh(measure, bias, repeats, options.quick, threads=threads)
+            rows += fresh(measure, bias, options.repeats, options.quick, threads=threads)
     show("Predictions, and kernels as a multiple of other ways to them, median over rounds", rows)
 
 

@@ -30,7 +30,16 @@ import argparse
 
 import numpy as np
 import torch
-from _measure import conv_network, fresh, in_batches, random_ends, say, show, side_by_side
+from _measure import (
+    conv_network,
+    fresh,
+    in_batches,
+    random_ends,
+    say,
+    show,
+    side_by_side,
+    timing_options,
+)
 from torch import Tensor, nn
 
 import implreg as ir
@@ -191,15 +200,11 @@ def measure(cases: list[str], repeats: int, quick: bool) -> list[dict]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, help="rounds (default: 7)")
     parser.add_argument("--only", nargs="+", choices=CASES, default=CASES, help="which cases")
-    parser.add_argument("--threads", nargs="+", type=int, help="their numbers (default: 1 2)")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, 1 round, 1 thread")
-    options = parser.parse_args()
-    repeats = options.repeats or (1 if options.quick else 7)
+    options = timing_options(parser)
     rows = []
-    for threads in options.threads or ([1] if options.quick else [1, 2]):
-        rows += fresh(measure, options.only, repeats, options.quick, threads=threads)
+    for threads in options.threads:
+        rows += fresh(measure, options.only, options.repeats, options.quick, threads=threads)
     if options.quick:  # the targets are for the real sizes
         rows = [row | {"target": "", "met": ""} for row in rows]
     show("Tracing as a multiple of other work, median over rounds side by side", rows)
