@@ -55,3 +55,14 @@ def check_finite(name: str, value: Tensor) -> Tensor:
             f"infinite; remove or replace them."
         )
     return value
+
+
+def check_positions(name: str, value: Tensor, end: int = 1) -> Tensor:
+    """Return `value` if all of it lies between 0 and `end`, else raise `InputError`."""
+    inside = (value >= 0) & (value <= end)  # NaN is not
+    if not bool(inside.all()):
+        raise InputError(
+            f"{name} must be between 0 and {end}, got {value[~inside].tolist()[:4]}; choose "
+            f"positions on the path."
+        )
+    return value

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from implreg.checks import InputError, check_count
+from implreg.checks import InputError, check_count, check_positions
 from implreg.datasets import Pairs
 from implreg.tracing import Part, Trace
 
@@ -247,11 +247,7 @@ def along(trace: Trace, t: Tensor) -> tuple[Tensor, Tensor]:
     (True, True)
     """
     _straight(trace)
-    t = t.to(trace.t)
-    if not bool(((t >= 0) & (t <= 1)).all()):
-        raise InputError(
-            f"t must be between 0 and 1, got {t.tolist()[:4]}; choose positions on the path."
-        )
+    t = check_positions("t", t.to(trace.t))
     keys = 2 * trace.piece_path + trace.piece_start
     wanted = 2 * torch.arange(len(trace), device=t.device)[:, None] + t
     piece = torch.searchsorted(keys, wanted, right=True) - 1

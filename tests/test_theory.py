@@ -95,11 +95,6 @@ def numbers(*values: float | tuple[float, ...]) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
-def with_tangent(pair: Pair) -> Pair:
-    """First-layer pre-activations, whose tangent kernel is their covariance."""
-    return replace(pair, tangent=Tangent(pair.k, pair.ds, pair.dt))
-
-
 def finite(record: object) -> bool:
     return all(bool(x.isfinite().all()) for x in vars(record).values() if isinstance(x, Tensor))
 
@@ -203,7 +198,7 @@ def test_kernels_keep_their_digits(weight: float, bias: float, leak: float, kept
     scale = 0.7 if kept else 1.0
     branch = (Activation(leak), Dense(1, weight, bias))
     layers = (Block(branch, scale),) if kept else branch
-    pair = with_tangent(on_line(*numbers(*PLACES).T, numbers(SPEED)))
+    pair = on_line(*numbers(*PLACES).T, numbers(SPEED)).with_tangent()
     found = []
     for _ in range(max(DEPTHS)):
         pair = through(layers, pair)
@@ -281,7 +276,7 @@ def between(kind: Kind, x: Tensor, way: Tensor, side: float, y: Tensor) -> Pair:
     seen = architecture(kind(), kind.how)
     ways, sides = way.expand_as(x), torch.full_like(x[:, 0], side)
     pair = between_points(x, ways, sides, y, seen.first.weight, seen.first.bias)
-    return through(seen.layers[1:], with_tangent(pair))
+    return through(seen.layers[1:], pair.with_tangent())
 
 
 @every_kind
@@ -863,3 +858,17 @@ def test_fluctuations_of_near_and_opposite_samples_are_not_rounding(angle: float
     t = torch.linspace(0, 1, 1001, dtype=torch.float64)
     largest = chord_deviation(net, paths, t).max()
     assert math.sqrt(2 / math.pi) * largest * 0.95 < mean < 2 * largest
+
+
+@pytest.mark.parametrize("wrong", [-0.1, 1.5, math.nan])
+def test_refuses_times_off_the_path(wrong: float) -> None:
+    net, paths, t, good = mlp(7, 9, 1, seed=0), pair(1.0), numbers(0.5, wrong), numbers(0.5)
+    told = rf"must be between 0 and 1, got \[{wrong}\]; choose positions on the path"
+    for predict in (gap_variance, chord_deviation, pinned_deviation):
+        with pytest.raises(InputError, match=f"t {told}"):
+            predict(net, paths, t)
+    for covariance in (slope_covariance, output_covariance):
+        with pytest.raises(InputError, match=f"s {told}"):
+            covariance(net, paths, t[:, None], good)
+        with pytest.raises(InputError, match=f"t {told}"):
+            covariance(net, paths, good, numbers(wrong))

@@ -16,6 +16,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor, nn
 
+from implreg.checks import check_positions
 from implreg.datasets import Pairs
 from implreg.networks import HE, Initialisation
 from implreg.theory.architecture import Architecture
@@ -205,10 +206,13 @@ def gap_variance(
 
     Returns:
         (P, L, T), float64.
+
+    Raises:
+        InputError: as `at_initialisation`, or a time outside [0, 1].
     """
     seen, path = lines(net, paths, initialisation)
     height = path.heights(seen)[..., None]
-    along = path.at(t.double()[:, None]).T[:, None]
+    along = path.at(check_positions("t", t.double())[:, None]).T[:, None]
     strength = torch.tensor(
         [2 * site.strength / site.width for site in seen.sites], dtype=torch.float64
     )

@@ -3,7 +3,7 @@ r"""The output along a path as a Gaussian process, in the limit of wide layers (
 import torch
 from torch import Tensor, nn
 
-from implreg.checks import check_count
+from implreg.checks import check_count, check_positions
 from implreg.datasets import Pairs
 from implreg.networks import HE, Initialisation
 from implreg.theory.architecture import Architecture, through
@@ -37,7 +37,7 @@ def slope_covariance(
         Of one output and per unit of t; (..., P), float64.
 
     Raises:
-        InputError: as `at_initialisation`; or a correction that is not known.
+        InputError: as `at_initialisation`; a time outside [0, 1]; a correction that is not known.
     """
     return _covariances(net, paths, s, t, initialisation, corrected)[1]
 
@@ -65,7 +65,8 @@ def _covariances(
 ) -> tuple[Tensor, Tensor]:
     """Of an output and of its slope, see `slope_covariance`."""
     seen, path = lines(net, paths, initialisation)
-    first = path.first_layer(seen, s.double(), t.double())
+    s, t = check_positions("s", s.double()), check_positions("t", t.double())
+    first = path.first_layer(seen, s, t)
     limit = through(seen.layers[1:], first)
     if not corrected:
         return limit.k, limit.dsdt
@@ -97,7 +98,7 @@ def chord_deviation(
         (P, T), float64. Below 1e-8 of the output's own size it is lost in rounding.
 
     Raises:
-        InputError: as `at_initialisation`.
+        InputError: as `at_initialisation`, or a time outside [0, 1].
 
     >>> import implreg as ir
     >>> x0, x1 = torch.tensor([[2.0, 0, 0, 0]]), torch.tensor([[0, 2.0, 0, 0]])
@@ -141,7 +142,7 @@ def pinned_deviation(
         (P, T), float64, the same whatever the known values are.
 
     Raises:
-        InputError: as `at_initialisation`.
+        InputError: as `at_initialisation`, or a time outside [0, 1].
 
     >>> import implreg as ir
     >>> x0, x1 = torch.tensor([[2.0, 0, 0, 0]]), torch.tensor([[0, 2.0, 0, 0]])
@@ -170,6 +171,7 @@ def _with_ends(
         Three tensors (T, P), and three (P,): variances of start and end, and their covariance.
     """
     seen, path = lines(net, paths, initialisation)
+    check_positions("t", t)
     zero, one = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
     times = ((t, t), (zero, t), (t, one), (zero, zero), (one, one), (zero, one))
     return [path.outputs(seen, a, b).k for a, b in times]

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from implreg.checks import InputError
+from implreg.checks import InputError, check_positions
 
 if TYPE_CHECKING:
     from implreg.figures import Figure
@@ -149,12 +149,7 @@ class Trace:
         True
         """
         one = self[path]
-        t = t.to(one.t)
-        if not bool(((t >= 0) & (t <= self.segments)).all()):
-            raise InputError(
-                f"t must be between 0 and {self.segments}, got {t.tolist()[:4]}; choose positions "
-                f"on the path."
-            )
+        t = check_positions("t", t.to(one.t), self.segments)
         piece = torch.searchsorted(one.piece_start, t, right=True) - 1
         return one.values[piece] + (t - one.piece_start[piece])[:, None] * one.slopes[piece]
 
