@@ -64,5 +64,5 @@ $(STAMP): pyproject.toml constraints.txt
 		"$$found" -m venv --clear $(VENV) || exit 1; \
 	fi
 	@echo "==> Installing implreg and its libraries into $(VENV) (2 to 10 minutes, mostly download)"
-	@$(BIN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[book,test,dev]'
+	@$(BIN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[book,cluster,test,dev]'
 	@touch $@

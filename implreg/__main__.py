@@ -2,6 +2,6 @@
 
 import sys
 
-from implreg.command import main
+from implreg.commands import main
 
 sys.exit(main())

@@ -5,9 +5,7 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
-
-class InputError(ValueError):
-    """An argument that cannot be used; the message names it, what was expected, and what came."""
+from implreg.errors import InputError
 
 
 def check_count(name: str, value: object, *, at_least: int = 1) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 from scipy import stats
 
-from implreg.checks import InputError
+from implreg.errors import InputError
 from implreg.statistics import CONFIDENCE, Estimate
 
 MIME = "application/vnd.implreg.verdict+json"

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from implreg import sources
-from implreg.checks import InputError, check_choice, check_count, check_finite
+from implreg.checks import check_choice, check_count, check_finite
+from implreg.errors import InputError
 from implreg.sources import fetch
 
 __all__ = ["ORIGINS", "Dataset", "Pairs", "describe", "fetch", "load", "pairs", "preprocess"]

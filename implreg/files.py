@@ -1,11 +1,9 @@
 """Files of users: networks and paths are read without running anything that a file contains."""
 
-import errno
 import importlib
 import io
 import os
 import re
-import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
@@ -18,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from implreg.checks import InputError
+from implreg.errors import InputError
 from implreg.networks import PreActivationBlock
 
 # What a file may hold besides tensors: layers that run no code but torch's. Some are not piecewise
@@ -195,25 +193,6 @@ def import_network(name: str) -> Callable[[], nn.Module]:
             f"type {type(found).__name__}; write a function that returns it."
         )
     return found  # type: ignore[no-any-return]  # what it returns is checked where it is called
-
-
-def prepare_folder(folder: Path) -> Path:
-    """Make `folder` if it is missing and return it; raise `OSError` if it cannot be written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError as error:
-        reason = os.strerror(errno.ENOTDIR)
-        raise NotADirectoryError(errno.ENOTDIR, reason, str(folder)) from error
-    with tempfile.TemporaryFile(dir=folder):
-        return folder
-
-
-def explain_os_error(error: OSError, place: Path) -> str:
-    """Return one sentence for a file or folder, by default `place`, that cannot be written."""
-    where = error.filename or place
-    if error.errno == errno.ENOSPC:
-        return f"the disk is full, {where} could not be written; free some space and try again."
-    return f"{where} could not be written ({error.strerror}); choose another folder."
 
 
 def _suffix(path: Path, suffixes: Sequence[str]) -> str:

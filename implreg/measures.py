@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from implreg.checks import InputError, check_count, check_positions
+from implreg.checks import check_count, check_positions
 from implreg.datasets import Pairs
+from implreg.errors import InputError
 from implreg.tracing import Part, Trace
 
 

@@ -9,7 +9,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from implreg.checks import InputError, check_count, check_number
+from implreg.checks import check_count, check_number
+from implreg.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import joblib
 import pandas as pd
 from tqdm import tqdm
 
-from implreg.checks import InputError
+from implreg.errors import InputError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

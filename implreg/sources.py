@@ -17,7 +17,8 @@ import numpy as np
 import pooch
 from numpy.typing import NDArray
 
-from implreg.checks import InputError, check_choice
+from implreg.checks import check_choice
+from implreg.errors import InputError
 
 # Each file of the full set: md5 of the official archive, sha256 of what it holds. Distributions
 # rewrite the archive's header, so a file on disk is always judged by what it holds.

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from implreg.checks import InputError
+from implreg.errors import InputError
 
 CONFIDENCE = 0.95
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from implreg.checks import InputError, check_count, check_finite, check_number
+from implreg.checks import check_count, check_finite, check_number
+from implreg.errors import InputError
 
 
 class Diverged(ArithmeticError):

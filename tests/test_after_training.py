@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from implreg import theory
-from implreg.checks import InputError
+from implreg.errors import InputError
 from implreg.experiments.after_training import (
     Config,
     Stable,

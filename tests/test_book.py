@@ -21,13 +21,12 @@ import yaml
 
 pytest.importorskip("papermill", reason="the pipeline needs the extra book: pip install .[book]")
 
-from implreg import command, runs
-from implreg.book import commands, provenance
+from implreg import commands, runs
+from implreg.book import provenance
 from implreg.book.chapters import load_book, parse_value
 from implreg.book.execute import run_chapters
 from implreg.book.site import stage_chapter
-from implreg.checks import InputError
-from implreg.files import explain_os_error
+from implreg.errors import InputError, explain_os_error
 
 ROOT = Path(__file__).resolve().parent.parent
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
@@ -120,7 +119,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> 
 
     def run(*words: str) -> Done:
         monkeypatch.setattr(sys, "argv", ["implreg", *words])
-        code = command.main()
+        code = commands.main()
         return Done(code, *capfd.readouterr())
 
     return run
@@ -253,21 +252,6 @@ def test_list_shows_chapters_parameters_and_profiles(
     assert re.search(r"width +int +512 +hidden units", done.out)
     assert re.search(r"widths +list\[int\] +\[64, 256\] +hidden units of each network", done.out)
     assert "profiles: default, smoke" in done.out
-
-
-def test_a_missing_library_is_named_with_what_to_install() -> None:
-    code = "import runpy, sys; sys.modules['papermill'] = None; runpy.run_module('implreg')"
-    done = subprocess.run(
-        [sys.executable, "-c", code, "list"], capture_output=True, text=True, env=environment()
-    )
-    assert done.returncode == 1
-    assert done.stderr == (
-        "Error: the book needs papermill; install it with pip install 'implreg[book]'.\n"
-    )
-
-
-def test_the_command_line_knows_the_commands_of_the_book() -> None:
-    assert sorted(commands.cli.commands) == list(command.BOOK)
 
 
 def test_a_full_disk_is_named() -> None:

@@ -10,8 +10,8 @@ from IPython.core.formatters import DisplayFormatter
 from scipy import stats
 
 from implreg import claims
-from implreg.checks import InputError
 from implreg.claims import CLAIMS, MIME, Outcome, Verdict
+from implreg.errors import InputError
 from implreg.statistics import Estimate, mean_interval, ratio
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 import implreg
-from implreg import command
+from implreg import commands
 from implreg.measures import summary
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,7 +58,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> 
 
     def run(words: str) -> Done:
         monkeypatch.setattr(sys, "argv", ["implreg", *words.split()])
-        code = command.main()
+        code = commands.main()
         return Done(code, *capfd.readouterr())
 
     return run
@@ -153,11 +153,11 @@ def test_tracing_needs_no_library_of_the_book(folder: Path) -> None:
     assert results() == FILES
     listed = without_papermill("--help")
     assert listed.code == 0
-    assert re.findall(r"^  (\w+)  ", listed.out, re.MULTILINE) == ["trace"]
-    needed = without_papermill("data")
+    assert re.findall(r"^  (\w+)  ", listed.out, re.MULTILINE) == ["data", "trace"]
+    needed = without_papermill("list")
     assert needed.code == 1
     assert needed.err == (
-        "Error: the book needs papermill; install it with pip install 'implreg[book]'.\n"
+        "Error: list needs papermill; install it with pip install 'implreg[book]'.\n"
     )
 
 
@@ -165,7 +165,7 @@ def test_the_book_adds_its_commands(call: Callable[..., Done]) -> None:
     pytest.importorskip("papermill", reason="the book needs the extra book: pip install .[book]")
     done = call("--help")
     names = re.findall(r"^  (\w+)  ", done.out, re.MULTILINE)
-    assert names == sorted([*command.BOOK, "trace"])
+    assert names == list(commands.COMMANDS)
 
 
 # Mistakes

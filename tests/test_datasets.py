@@ -16,8 +16,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from implreg import sources
-from implreg.checks import InputError
 from implreg.datasets import Dataset, describe, fetch, load, pairs, preprocess
+from implreg.errors import InputError
 
 NAMES = ("digits", "mnist1d", "fashion-mnist")
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from implreg import measures
-from implreg.checks import InputError
+from implreg.errors import InputError
 from implreg.experiments.depth import QUANTITIES, Config, run
 from implreg.tracing import trace
 

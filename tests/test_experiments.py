@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import implreg as ir
-from implreg.checks import InputError
+from implreg.errors import InputError
 from implreg.experiments import sgd, width
 
 

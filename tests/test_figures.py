@@ -13,7 +13,7 @@ from matplotlib.figure import Figure as Canvas
 from nbclient import NotebookClient
 
 from implreg import figures
-from implreg.checks import InputError
+from implreg.errors import InputError
 from implreg.figures.display import CATEGORIES, STEPS, THEMED
 from implreg.figures.paths import draw_gaps, draw_outputs, draw_slopes, knots_of
 from implreg.networks import mlp

@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from implreg.checks import InputError
+from implreg.errors import InputError
 from implreg.files import LAYERS, import_network, read_network, read_paths
 from implreg.networks import mlp, resnet, vgg
 

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from implreg.checks import InputError
 from implreg.datasets import load
+from implreg.errors import InputError
 from implreg.experiments import initialisation
 from implreg.experiments.initialisation import STARTS, Config, first_path, ratios, run
 from implreg.training import SGD, evaluate

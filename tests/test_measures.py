@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from implreg import measures
-from implreg.checks import InputError
 from implreg.datasets import Pairs
+from implreg.errors import InputError
 from implreg.networks import Initialisation, mlp
 from implreg.tracing import Trace, polyline, stream, trace
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from implreg.checks import InputError
+from implreg.errors import InputError
 from implreg.networks import Initialisation, mlp, residual_mlp, resnet, vgg
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from implreg import theory
-from implreg.checks import InputError
+from implreg.errors import InputError
 from implreg.experiments.one_hidden_layer import Config, Walk, run, walk
 from implreg.networks import mlp
 from implreg.statistics import mean_interval

@@ -12,7 +12,7 @@ from torch.nn import functional
 from torch.nn.modules import module as module_hooks
 from torch.nn.utils import parametrizations
 
-from implreg.checks import InputError
+from implreg.errors import InputError
 from implreg.networks import mlp
 from implreg.tracing import Trace, read, trace
 

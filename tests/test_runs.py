@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from implreg import runs
-from implreg.checks import InputError
+from implreg.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from implreg.checks import InputError
+from implreg.errors import InputError
 from implreg.statistics import Estimate, mean_interval, power_law, ratio
 
 

@@ -13,7 +13,7 @@ from scipy import integrate
 from torch import Tensor, nn
 
 from implreg import measures
-from implreg.checks import InputError
+from implreg.errors import InputError
 from implreg.networks import HE, Initialisation, Residual, mlp, residual_mlp
 from implreg.theory import (
     after_training,

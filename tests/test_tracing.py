@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from implreg.checks import InputError
+from implreg.errors import InputError
 from implreg.networks import Initialisation, mlp
 from implreg.tracing import Interrupted, Part, Trace, polyline, read, trace
 from implreg.tracing.refine import Refiner

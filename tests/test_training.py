@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from implreg.checks import InputError
+from implreg.errors import InputError
 from implreg.networks import mlp
 from implreg.training import SGD, Diverged, evaluate, train
 

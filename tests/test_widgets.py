@@ -8,7 +8,7 @@ import papermill
 import pytest
 import torch
 
-from implreg.checks import InputError
+from implreg.errors import InputError
 from implreg.figures.paths import knots_of
 from implreg.networks import mlp
 from implreg.tracing import polyline, trace

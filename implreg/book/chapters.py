@@ -12,7 +12,7 @@ import nbformat
 import papermill
 import yaml
 
-from implreg.checks import InputError
+from implreg.errors import InputError
 
 Value = int | float | str | bool | list[int] | list[float] | list[str]
 Values = dict[str, Value]

@@ -18,8 +18,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from implreg.book.chapters import CHAPTERS_PARAMETER, Book, Chapter, Values
 from implreg.book.provenance import describe_run, run_key
-from implreg.checks import InputError
-from implreg.files import prepare_folder
+from implreg.errors import InputError, prepare_folder
 
 START_TIMEOUT = 120  # seconds until a kernel must answer
 CELL_TIMEOUT = 3600  # seconds that one cell may take

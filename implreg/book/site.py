@@ -15,7 +15,7 @@ import yaml
 from implreg.book.chapters import Book, Chapter
 from implreg.book.execute import Outcome, write_notebook
 from implreg.book.provenance import label, section
-from implreg.checks import InputError
+from implreg.errors import InputError
 
 # For machines, not for readers: Jupyter Book warns about any type that it cannot show.
 OWN_TYPES = "application/vnd.implreg."

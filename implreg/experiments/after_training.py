@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from implreg import measures, theory
-from implreg.checks import InputError, check_count, check_number
+from implreg.checks import check_count, check_number
 from implreg.datasets import Dataset, Pairs, load, pairs
+from implreg.errors import InputError
 from implreg.networks import Initialisation, mlp
 from implreg.tracing import Trace, trace
 from implreg.training import Diverged

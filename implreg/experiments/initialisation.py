@@ -8,8 +8,9 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from implreg.checks import InputError, check_choice, check_count, check_number
+from implreg.checks import check_choice, check_count, check_number
 from implreg.datasets import Dataset, load, pairs
+from implreg.errors import InputError
 from implreg.experiments.sgd import measure
 from implreg.networks import Initialisation, mlp
 from implreg.statistics import Estimate, ratio

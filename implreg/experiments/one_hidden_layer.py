@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from implreg import measures, theory
-from implreg.checks import InputError, check_count, check_number
+from implreg.checks import check_count, check_number
+from implreg.errors import InputError
 from implreg.networks import Initialisation, mlp
 from implreg.tracing import trace
 

@@ -6,8 +6,9 @@ import pandas as pd
 from torch import nn
 
 from implreg import measures
-from implreg.checks import InputError, check_count
+from implreg.checks import check_count
 from implreg.datasets import Dataset, Pairs, load, pairs
+from implreg.errors import InputError
 from implreg.networks import mlp
 from implreg.tracing import Trace, trace
 from implreg.training import SGD, evaluate, train

@@ -16,7 +16,7 @@ from matplotlib import pyplot as plt
 from matplotlib import ticker
 from matplotlib.artist import Artist
 
-from implreg.checks import InputError
+from implreg.errors import InputError
 
 # Every colour once for light and once for dark pages, at least 3:1 against the page in both. A
 # figure is drawn in the light ones; in the SVG each becomes a custom property with two values.

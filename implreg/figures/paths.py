@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from torch import Tensor
 
-from implreg.checks import InputError
+from implreg.errors import InputError
 from implreg.figures.display import (
     CATEGORIES,
     INK,

@@ -10,7 +10,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from implreg.checks import InputError, check_choice
+from implreg.checks import check_choice
+from implreg.errors import InputError
 from implreg.figures.axes import letter_panels, log_axis, name_rows, scale
 from implreg.figures.display import (
     CATEGORIES,

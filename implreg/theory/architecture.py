@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from implreg.checks import InputError
+from implreg.errors import InputError
 from implreg.networks import Initialisation, Residual
 from implreg.theory import kernels
 from implreg.theory.kernels import Pair

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from implreg.checks import InputError
+from implreg.errors import InputError
 from implreg.theory.architecture import Activation, Architecture, Dense
 from implreg.theory.kernels import Pair
 

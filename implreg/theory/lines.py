@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from implreg.checks import InputError
 from implreg.datasets import Pairs
+from implreg.errors import InputError
 from implreg.networks import Initialisation
 from implreg.theory import kernels
 from implreg.theory.architecture import Architecture, architecture, through

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from implreg.checks import InputError, check_count, check_finite, check_number
+from implreg.checks import check_count, check_finite, check_number
 from implreg.datasets import Pairs
+from implreg.errors import InputError
 from implreg.networks import HE, Initialisation
 from implreg.theory import kernels
 from implreg.theory.architecture import Architecture, architecture, through

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from implreg.checks import InputError, check_finite
+from implreg.checks import check_finite
 from implreg.datasets import Pairs
+from implreg.errors import InputError
 
 
 @dataclass(frozen=True)

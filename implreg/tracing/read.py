@@ -5,7 +5,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from implreg.checks import InputError, check_finite
+from implreg.checks import check_finite
+from implreg.errors import InputError
 from implreg.tracing.operations import perform
 from implreg.tracing.program import Program
 from implreg.tracing.record import BATCH, Recorded, Recorder

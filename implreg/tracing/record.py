@@ -12,7 +12,7 @@ from torch.nn.modules.module import (
     register_module_forward_pre_hook,
 )
 
-from implreg.checks import InputError
+from implreg.errors import InputError
 from implreg.tracing.program import Affine, Hinges, Moves, Operation, Shape, Windows
 
 BATCH = 2  # samples that the recorded run holds, so that no operation can take them for one

@@ -12,7 +12,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from implreg.checks import InputError, check_positions
+from implreg.checks import check_positions
+from implreg.errors import InputError
 
 if TYPE_CHECKING:
     from implreg.figures import Figure

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from implreg.checks import InputError
+from implreg.errors import InputError
 from implreg.tracing.paths import Paths, segments
 from implreg.tracing.program import Program, Windows
 from implreg.tracing.read import first_line, prepared, record

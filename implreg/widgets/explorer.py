@@ -7,7 +7,7 @@ import ipywidgets as widgets
 import numpy as np
 from torch import nn
 
-from implreg.checks import InputError
+from implreg.errors import InputError
 from implreg.figures import plot_path, style
 from implreg.figures.display import new_figure, number, to_svg
 from implreg.figures.paths import draw_gaps, draw_outputs, draw_slopes, knots_of

@@ -1,4 +1,4 @@
-"""The book's part of the command line ``python -m implreg``, see `implreg.command`."""
+"""``python -m implreg book``, ``run`` and ``list``: chapters and the site."""
 
 import os
 import time
@@ -8,7 +8,6 @@ from typing import Any
 import click
 from tabulate import tabulate
 
-from implreg import datasets
 from implreg.book.chapters import CHAPTERS_PARAMETER, Book, Chapter, Values, load_book, parse_value
 from implreg.book.execute import (
     CELL_TIMEOUT,
@@ -19,8 +18,7 @@ from implreg.book.execute import (
     run_chapters,
 )
 from implreg.book.site import SiteError, build_site
-from implreg.checks import InputError
-from implreg.files import prepare_folder
+from implreg.errors import InputError, prepare_folder
 from implreg.runs import STORE
 
 _build_dir = click.option(
@@ -45,12 +43,7 @@ _cell_timeout = click.option(
 )
 
 
-@click.group()
-def cli() -> None:
-    """Run the chapters of the book and build its site."""
-
-
-@cli.command("list")
+@click.command("list")
 def list_chapters() -> None:
     """Show all chapters with their parameters, and all profiles."""
     book = load_book(Path())
@@ -64,7 +57,7 @@ def list_chapters() -> None:
     click.echo(f"profiles: {', '.join(book.profiles)}")
 
 
-@cli.command()
+@click.command()
 @click.argument("chapter")
 @_parameters
 @_profile
@@ -104,7 +97,7 @@ def run(
     click.echo(f"{target} was written in {time.monotonic() - start:.0f} s.")
 
 
-@cli.command()
+@click.command()
 @click.argument("chapters", nargs=-1)
 @_profile
 @_parameters
@@ -162,24 +155,6 @@ def book(
     except SiteError as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"The site is ready after {time.monotonic() - start:.0f} s; open {page}")
-
-
-@cli.command()
-@click.option("--fetch", "name", metavar="NAME", help="Download this data set if it is missing.")
-@click.option("--folder", type=click.Path(path_type=Path), help="Folder to keep the download in.")
-def data(name: str | None, folder: Path | None) -> None:
-    """Show the data sets and where they are found."""
-    if folder is not None and name is None:
-        raise InputError("--folder says where --fetch puts a data set; name one with --fetch.")
-    if name is not None:
-        click.echo(f"{name} is in {datasets.fetch(name, folder)}")
-        return
-    table = datasets.describe()
-    rows = table.drop(columns="origin").replace({"found": {"": "missing, see --fetch"}})
-    click.echo(tabulate(rows.values.tolist(), headers=list(rows.columns)))
-    click.echo()
-    for origin in table["origin"].unique():
-        click.echo(origin)
 
 
 def _keep_runs(folder: Path | None) -> None:

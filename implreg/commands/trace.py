@@ -1,6 +1,5 @@
-"""The command line ``python -m implreg``: every mistake of a user is answered in one sentence."""
+"""``python -m implreg trace``."""
 
-import logging
 import os
 import tempfile
 import time
@@ -16,59 +15,14 @@ from click.core import ParameterSource
 
 import implreg
 from implreg import measures
-from implreg.checks import InputError
+from implreg.commands import INTERRUPTED
 from implreg.datasets import KINDS, ORIGINS, Pairs
-from implreg.files import (
-    explain_os_error,
-    import_network,
-    prepare_folder,
-    read_network,
-    read_paths,
-)
+from implreg.errors import explain_os_error, prepare_folder
+from implreg.files import import_network, read_network, read_paths
 from implreg.tracing import Trace
-
-INTERRUPTED = 130
-BOOK = ("book", "data", "list", "run")  # the commands that the extra "book" brings
 
 _OF_DATA = ("kind", "count", "seed", "shape")  # options that say what to draw from --data
 _FILES = ("trace.npz", "switches.csv", "path.svg", "path.png")
-
-
-class _Commands(click.Group):
-    """The command `trace`, and those of the book where its libraries are installed."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        installed = BOOK if isinstance(_book(), click.Group) else ()
-        return sorted([*super().list_commands(ctx), *installed])
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in BOOK:
-            return super().get_command(ctx, cmd_name)
-        book = _book()
-        if isinstance(book, str):
-            raise click.ClickException(
-                f"the book needs {book}; install it with pip install 'implreg[book]'."
-            )
-        return book.get_command(ctx, cmd_name)
-
-
-def _book() -> click.Group | str:
-    """The book's commands, or the name of the library that they lack."""
-    try:
-        from implreg.book.commands import cli as book  # seconds to import, and not for `trace`
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] == "implreg":
-            raise
-        return error.name
-    return book
-
-
-@click.group(
-    cls=_Commands,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
-def cli() -> None:
-    """Trace a network, or run the chapters of the book and build its site (needs implreg[book])."""
 
 
 def _sizes(
@@ -83,7 +37,7 @@ def _sizes(
     return tuple(int(size) for size in value.split(","))
 
 
-@cli.command("trace")
+@click.command("trace")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--network",
@@ -291,24 +245,3 @@ def _measured(trace: Trace, lines: object) -> dict[str, float]:
 
 def _paths(number: int) -> str:
     return f"{number:,} path{'' if number == 1 else 's'}"
-
-
-def main() -> int:
-    """Run the command line and return the exit code."""
-    # What papermill logs of a failure is in our one sentence.
-    logging.getLogger("papermill").setLevel(logging.CRITICAL)
-    try:
-        code = cli.main(prog_name="python -m implreg", standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("Interrupted.", err=True)
-        return INTERRUPTED
-    except InputError as error:
-        click.echo(f"Error: {error}", err=True)
-        return 1
-    except OSError as error:
-        click.echo(f"Error: {explain_os_error(error, Path('_build'))}", err=True)
-        return 1
-    return code if isinstance(code, int) else 0
