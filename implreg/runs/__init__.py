@@ -33,7 +33,7 @@ PIPELINE = ("__main__.py", "book", "command.py", "files.py")
 def code_version() -> str:
     """Hash of all that a result can depend on in the package: code and data, not the pipeline."""
     digest = hashlib.sha256()
-    package = Path(__file__).parent
+    package = Path(__file__).parent.parent
     for path in sorted(package.rglob("*")):
         parts = path.relative_to(package).parts
         if path.is_file() and "__pycache__" not in parts and parts[0] not in PIPELINE:
