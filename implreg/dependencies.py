@@ -22,7 +22,7 @@ LIBRARIES = ("torch", "numpy", "scipy", "pandas", "scikit-learn", "mnist1d")
 
 @dataclass(frozen=True)
 class Root:
-    """A folder on Python's path, and the top-level modules in it that count; None stands for all."""
+    """A folder on Python's path, and the top-level modules in it that count, by default all."""
 
     folder: Path
     names: frozenset[str] | None = None
@@ -76,7 +76,7 @@ class Sources:
         return self._with_parents(names)
 
     def reached(self, modules: Iterable[str]) -> dict[str, Path]:
-        """Return `modules` and all modules of ours that they import, and so on, with their files."""
+        """Return the files of `modules`, of all modules of ours that they import, and so on."""
         files: dict[str, Path] = {}
         todo = list(self._with_parents(modules))
         while todo:
