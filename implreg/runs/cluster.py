@@ -1,0 +1,117 @@
+"""Runs on a Dask cluster: lost connections, lost workers and a scheduler that starts again."""
+
+import time
+from contextlib import suppress
+from typing import Any
+
+from implreg.errors import InputError
+from implreg.runs.report import say
+from implreg.runs.workers import LostWorkers, Workers
+
+LOCAL = "local"
+_CONNECT = 10  # seconds that a scheduler may take to answer
+_PATIENCE = 60  # seconds that one that is gone may take to come back
+
+
+class Cluster(Workers):
+    """The workers of a Dask scheduler.
+
+    Dask itself runs again what a lost worker had, and gives up on a run that has killed four of
+    them.
+
+    Args:
+        address: of the scheduler, such as ``tcp://host:8786``, or "local" for a cluster on this
+            machine that lives as long as this object.
+        gpu: whether each run needs one of the resource GPU, which workers have that were started
+            with ``--resources GPU=1``.
+
+    Raises:
+        InputError: Dask is not installed, or no scheduler answers at `address`.
+    """
+
+    def __init__(self, address: str, *, gpu: bool) -> None:
+        try:
+            import distributed
+        except ModuleNotFoundError as error:
+            raise InputError(
+                f"a scheduler needs {error.name}; install it with pip install 'implreg[cluster]'."
+            ) from error
+        self._distributed = distributed
+        self._resources = {"resources": {"GPU": 1}} if gpu else {}
+        self._own = None
+        if address == LOCAL:
+            self._own = distributed.LocalCluster(threads_per_worker=1, dashboard_address=None)
+            address = self._own.scheduler_address
+        self.address = address
+        self._folder = None
+        self._connect()
+
+    def share(self, data: Any) -> Any:
+        """Send `data` to every worker; those that come later fetch it from these, once."""
+        told = False
+        while not self._workers():
+            if not told:
+                say(self.waiting())
+                told = True
+            time.sleep(0.2)
+        return self._client.scatter(data, broadcast=True, hash=False)
+
+    def renew(self) -> None:
+        """Connect again; a scheduler that was restarted has forgotten all runs."""
+        before = self._scheduler
+        say(
+            f"The scheduler at {self.address} has lost runs, or is gone; connecting again, for up "
+            f"to {_PATIENCE} s. What had finished is safe."
+        )
+        self._disconnect()
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                self._connect()
+                break
+            except InputError as error:
+                if time.monotonic() > deadline:
+                    raise LostWorkers(
+                        f"the scheduler at {self.address} did not come back within {_PATIENCE} s; "
+                        f"start it again with dask scheduler, and workers with dask worker "
+                        f"{self.address}"
+                    ) from error
+                time.sleep(0.5)
+        restarted = "was restarted" if self._scheduler != before else "answers"
+        say(f"The scheduler at {self.address} {restarted}; going on.")
+
+    def waiting(self) -> str:
+        """Return that there are no workers, if so."""
+        if self._workers():
+            return ""
+        return (
+            f"The scheduler at {self.address} has no workers; start some with dask worker "
+            f"{self.address}."
+        )
+
+    def close(self, *, kill: bool) -> None:
+        """Forget all runs; the cluster goes on unless it is our own."""
+        self._disconnect()
+        if self._own is not None:
+            self._own.close(timeout=_CONNECT)
+
+    def _connect(self) -> None:
+        try:
+            self._client = self._distributed.Client(
+                self.address, timeout=_CONNECT, set_as_default=False
+            )
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"scheduler must be the address of a Dask scheduler, but none answers at "
+                f"{self.address} ({' '.join(str(error).split()) or type(error).__name__}); start "
+                f"one with dask scheduler and pass the address that it prints."
+            ) from error
+        self.executor = self._client.get_executor(pure=False, **self._resources)
+        self._scheduler = self._client.scheduler_info()["id"]
+
+    def _disconnect(self) -> None:
+        with suppress(Exception):  # of a connection that is gone already
+            self._client.close(timeout=1)
+
+    def _workers(self) -> int:
+        return len(self._client.scheduler_info()["workers"])

@@ -1,0 +1,411 @@
+"""A grid: many runs of an experiment, in parallel, kept, resumed where they were interrupted."""
+
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError, Executor, Future
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pandas as pd
+import pyarrow as pa
+from tqdm import tqdm
+
+from implreg.checks import check_count
+from implreg.errors import InputError, explain_os_error
+from implreg.runs.cluster import Cluster
+from implreg.runs.keys import Origin, origin_of
+from implreg.runs.report import counted, say
+from implreg.runs.store import Damaged, Store, decode
+from implreg.runs.work import Failed, Unlike, failed, perform
+from implreg.runs.workers import LostWorkers, Processes, Workers
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+C = TypeVar("C", bound="DataclassInstance")
+
+STORE = "IMPLREG_STORE"
+SCHEDULER = "IMPLREG_SCHEDULER"
+_QUIET = 10  # seconds without a result after which a user may be told why
+_LOSSES = 3  # in a row, without a result between them
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that failed.
+
+    Attributes:
+        config: its configuration.
+        error: the exception's class and message, on one line.
+        traceback: where it was raised, as Python prints it.
+    """
+
+    config: Any
+    error: str
+    traceback: str
+
+
+class RunsFailed(RuntimeError):
+    """Some runs of a grid failed, after all others were done.
+
+    Attributes:
+        failures: one per failed run, in the order of the configurations.
+        table: of the runs that did not fail; empty if all did.
+    """
+
+    def __init__(self, failures: Sequence[Failure], table: pd.DataFrame, runs: int) -> None:
+        first = failures[0]
+        super().__init__(
+            f"{counted(len(failures), runs)} failed, the first one {first.config} with "
+            f"{first.error}; the others are done, and the exception has their table and all "
+            f"failures."
+        )
+        self.failures = tuple(failures)
+        self.table = table
+
+
+def run_all(
+    run: Callable[..., pd.DataFrame],
+    configs: Sequence[C],
+    *,
+    data: Any = None,
+    label: str = "runs",
+    store: str | Path | None = None,
+    executor: Executor | str | None = None,
+    workers: int | None = None,
+    gpu: bool = False,
+    retries: int = 2,
+) -> pd.DataFrame:
+    """One tidy table of all runs: what each returned, with its configuration in further columns.
+
+    Args:
+        run: a function of a module, from a configuration (and `data`, if given) to a table. What it
+            returns must depend on nothing else.
+        configs: one frozen dataclass per run, of numbers, text, and tuples and dataclasses of them.
+        data: what all runs share, such as a `Dataset` of your own: tensors, arrays, tables, and
+            lists, mappings and dataclasses of them. Each worker receives it once.
+        label: of the progress bar.
+        store: folder or fsspec URL where every finished run is kept and looked up; by default what
+            the environment variable `IMPLREG_STORE` names, and without that none. The key of a
+            run is its configuration, the source of `run` and of what that imports, `data`, and the
+            versions of libraries.
+        executor: where to run: the address of a Dask scheduler ("tcp://host:8786"), "local" for a
+            Dask cluster on this machine, or any `concurrent.futures.Executor`; by default what
+            `IMPLREG_SCHEDULER` names, and without that processes of this machine.
+        workers: how many processes, by default one for each core.
+        gpu: whether each run needs a GPU for itself: each process has one, and of a Dask cluster
+            those workers are used that were started with ``--resources GPU=1``.
+        retries: how often a run is tried again whose worker was killed or that raised an `OSError`
+            or `MemoryError`. Other exceptions would only come again.
+
+    Returns:
+        The tables below one another, in the order of `configs`, whatever the order of execution,
+        and the same whether they were computed or kept.
+
+    Raises:
+        InputError: an argument that cannot be used; workers with other code or libraries.
+        RunsFailed: some runs failed, after all others were done.
+        LostWorkers: the workers are gone for good; what had finished is kept.
+        OSError: the store cannot be written. One that cannot be written any more, as on a full
+            disk, is reported, and the runs go on.
+
+    Source: figures 2 to 6 of Kubo et al. (2019) are tables of this kind.
+    """
+    if not configs:
+        raise InputError("configs must hold at least one configuration, got none; check the grid.")
+    for config in configs:
+        if not is_dataclass(config) or isinstance(config, type):
+            raise InputError(
+                f"configs must be instances of a frozen dataclass, got {config!r}; make it one."
+            )
+    check_count("retries", retries, at_least=0)
+    place = store or os.environ.get(STORE)
+    kept = Store(place) if place else None
+    origin = origin_of(run, data, keyed=kept is not None)
+    keys = [origin.key(c) if kept else str(i) for i, c in enumerate(configs)]
+    grid = _Grid(origin, dict(zip(keys, configs, strict=True)), kept)
+    with tqdm(total=len(grid.configs), desc=label, unit="run") as bar:
+        for _ in grid.look_up():
+            bar.update()
+        todo = {key: c for key, c in grid.configs.items() if key not in grid.tables}
+        if todo:
+            grid.prepare()
+            where = _workers(executor, workers, len(todo), gpu=gpu)
+            try:
+                for key, result in _execute(run, todo, data, origin, where, retries):
+                    grid.take(key, result)
+                    bar.update()
+            except BaseException as error:
+                where.close(kill=True)
+                if isinstance(error, KeyboardInterrupt | LostWorkers):
+                    say(grid.stopped())
+                raise
+            where.close(kill=False)
+    grid.finish()
+    return grid.result(keys)
+
+
+class _Grid:
+    """What is known of the runs of a grid, in memory and in its store."""
+
+    def __init__(self, origin: Origin, configs: Mapping[str, Any], store: Store | None) -> None:
+        self.origin = origin
+        self.configs = configs
+        self.store = store
+        self.tables: dict[str, pd.DataFrame] = {}
+        self.failures: dict[str, Failure] = {}
+        self._old: dict[str, list[str]] = {}  # files of failures and damaged ones, by key
+        self._unkept: dict[str, bytes] = {}
+
+    def look_up(self) -> Iterator[str]:
+        """Read the runs that are kept, and yield their keys."""
+        if self.store is None:
+            return
+        wanted = []
+        for entry in self.store.entries(self.origin.experiment):
+            if entry.key in self.configs:
+                if entry.failed:
+                    self._old.setdefault(entry.key, []).append(entry.path)
+                else:
+                    wanted.append(entry)
+        damaged = []
+        for entry, content in self.store.read(wanted):
+            table = _table(content)
+            if table is None:
+                damaged.append(entry.path)
+                self._old.setdefault(entry.key, []).append(entry.path)
+            elif entry.key not in self.tables:
+                self.tables[entry.key] = table
+                yield entry.key
+        if damaged:
+            say(
+                f"{counted(len(damaged), len(wanted))} in {self.store.place} were damaged and are "
+                f"computed again where there is no other copy, the first one {damaged[0]}."
+            )
+
+    def prepare(self) -> None:
+        """Raise `OSError` now, not after hours, if nothing can be kept."""
+        if self.store is not None:
+            self.store.check_writable()
+
+    def take(self, key: str, result: bytes | Failed) -> None:
+        """Keep what came back from a worker."""
+        if isinstance(result, Failed):
+            self.failures[key] = Failure(self.configs[key], result.error, result.traceback)
+        else:
+            self.tables[key] = decode(result)[0]
+        if self.store is None:
+            return
+        try:
+            if isinstance(result, Failed):
+                told = {**asdict(self.origin), "config": asdict(self.configs[key])}
+                told |= {"error": result.error, "traceback": result.traceback}
+                self.store.put_failure(self.origin.experiment, key, told)
+            else:
+                self._put(key, result)
+        except OSError as error:
+            if isinstance(result, bytes):
+                if not self._unkept:
+                    reason = explain_os_error(error, self.store.place)
+                    say(f"A finished run is not kept: {reason} The other runs go on.")
+                self._unkept[key] = result
+
+    def finish(self) -> None:
+        """Try once more to keep what could not be kept, and say what is not."""
+        if self.store is None or not self._unkept:
+            return
+        reason = ""
+        for key in list(self._unkept):
+            try:
+                self._put(key, self._unkept[key])
+                del self._unkept[key]
+            except OSError as error:
+                reason = explain_os_error(error, self.store.place)
+        if self._unkept:
+            missing = counted(len(self._unkept), len(self.configs))
+            say(f"{missing} are in the table but not kept: {reason}")
+
+    def stopped(self) -> str:
+        """Return what an interruption has left."""
+        done = counted(len(self.tables) - len(self._unkept), len(self.configs))
+        if self.store is None:
+            return f"Stopped after {done}; none is kept, as there is no store."
+        return f"Stopped: {done} are kept in {self.store.place}; the same call goes on from there."
+
+    def result(self, keys: Sequence[str]) -> pd.DataFrame:
+        """Return the table of all runs, or raise `RunsFailed`."""
+        tables = [
+            self.tables[key].assign(**_columns(self.configs[key], self.tables[key]))
+            for key in keys
+            if key in self.tables
+        ]
+        table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+        if self.failures:
+            failures = [self.failures[key] for key in dict.fromkeys(keys) if key in self.failures]
+            raise RunsFailed(failures, table, len(self.configs))
+        return table
+
+    def _put(self, key: str, content: bytes) -> None:
+        assert self.store is not None
+        written = self.store.put(self.origin.experiment, key, content)
+        for path in self._old.pop(key, []):
+            if path != written.path:
+                self.store.remove(path)
+
+
+class _Lost(Exception):
+    """Workers are gone, and with them the runs that they had."""
+
+
+def _execute(
+    run: Callable[..., pd.DataFrame],
+    configs: Mapping[str, Any],
+    data: Any,
+    origin: Origin,
+    workers: Workers,
+    retries: int,
+) -> Iterator[tuple[str, bytes | Failed]]:
+    """Yield the result of every run, in the order in which they end.
+
+    When workers are lost, so are the runs that they had. Where one of these may be the cause, they
+    run one at a time, before all others, until it is found or all of them are done.
+    """
+    queue = deque(configs)
+    suspects: set[str] = set()
+    tries: Counter[str] = Counter()
+    losses = 0
+    pending: dict[Future[Any], str] = {}
+    ended: SimpleQueue[Future[Any]] = SimpleQueue()
+    shared = None if data is None else workers.share(data)
+    while queue or pending:
+        try:
+            while queue and len(pending) < (1 if suspects else workers.window):
+                future = _submit(workers, run, configs[queue[0]], shared, origin)
+                pending[future] = queue.popleft()
+                future.add_done_callback(ended.put)
+            future = _next(ended, workers)
+            if future not in pending:  # of workers that were lost
+                continue
+            result = _result(future, workers)
+        except _Lost as loss:
+            # What ended before the loss, or of itself, is in `ended` and stays there.
+            gone = {f: key for f, key in pending.items() if _is_lost(f, workers)}
+            for future in gone:
+                del pending[future]
+            again = list(gone.values()) or [queue.popleft()]
+            if workers.blames and len(again) == 1:
+                (key,) = again
+                tries[key] += 1
+                if tries[key] > retries:
+                    suspects.discard(key)
+                    again = []
+                    yield key, failed(LostWorkers(f"its worker was killed {tries[key]} times"))
+            elif workers.blames:
+                suspects.update(again)
+            else:
+                losses += 1
+                if losses > _LOSSES:
+                    raise LostWorkers(f"runs were lost {losses} times in a row ({loss})") from loss
+            queue.extendleft(reversed(again))
+            workers.renew()
+            shared = None if data is None else workers.share(data)
+            continue
+        key = pending.pop(future)
+        losses = 0
+        if isinstance(result, Failed) and result.passing and tries[key] < retries:
+            tries[key] += 1
+            queue.append(key)
+            continue
+        suspects.discard(key)
+        yield key, result
+
+
+def _submit(
+    workers: Workers, run: Callable[..., pd.DataFrame], config: Any, data: Any, origin: Origin
+) -> "Future[Any]":
+    try:
+        return workers.submit(perform, run, config, data, origin)
+    except Exception as error:
+        if workers.lost(error):
+            raise _Lost(str(error)) from error
+        raise
+
+
+def _next(ended: "SimpleQueue[Future[Any]]", workers: Workers) -> "Future[Any]":
+    """Wait for a run to end, and say once what keeps it from ending, if that is known."""
+    told = ""
+    while True:
+        try:
+            return ended.get(timeout=_QUIET)
+        except Empty:
+            news = workers.waiting()
+            if news != told:
+                say(news)
+            told = news
+
+
+def _result(future: "Future[Any]", workers: Workers) -> bytes | Failed:
+    """Return what a worker sent; raise `_Lost` if it is gone."""
+    try:
+        result = future.result()
+    except (Exception, CancelledError) as error:  # whatever an executor raises
+        if workers.lost(error):
+            raise _Lost(str(error)) from error
+        return failed(error)
+    if isinstance(result, Unlike):
+        raise InputError(
+            f"the workers must have the same code and libraries as the client, but have "
+            f"{result.difference}; install the same there, or start them again."
+        )
+    return result  # type: ignore[no-any-return]
+
+
+def _is_lost(future: "Future[Any]", workers: Workers) -> bool:
+    """Whether nothing will come of `future`, now that workers were lost."""
+    if not future.done() or future.cancelled():
+        return True
+    error = future.exception()
+    return error is not None and workers.lost(error)
+
+
+def _workers(
+    executor: Executor | str | None, workers: int | None, tasks: int, *, gpu: bool
+) -> Workers:
+    executor = executor or os.environ.get(SCHEDULER)
+    if executor is None:
+        return Processes(workers, tasks, gpu=gpu)
+    if workers is not None:
+        raise InputError(
+            f"workers is for processes of this machine, got {workers} with an executor; leave one "
+            f"of the two out."
+        )
+    if isinstance(executor, str):
+        return Cluster(executor, gpu=gpu)
+    if gpu:
+        raise InputError(
+            "gpu is for processes and for Dask, got an executor; let its workers choose their GPU "
+            "themselves."
+        )
+    return Workers(executor)
+
+
+def _table(content: bytes | Damaged) -> pd.DataFrame | None:
+    """Return the table of a file, None if it is damaged."""
+    if isinstance(content, Damaged):
+        return None
+    try:
+        return decode(content)[0]
+    except (pa.ArrowException, KeyError, ValueError):  # written by another version
+        return None
+
+
+def _columns(config: "DataclassInstance", table: pd.DataFrame) -> dict[str, Any]:
+    """Fields of the configuration that fit in one cell and that the run did not report itself."""
+    return {
+        name: value
+        for name, value in asdict(config).items()
+        if isinstance(value, str | int | float) and name not in table
+    }

@@ -1,0 +1,186 @@
+"""Where finished runs are kept: one Parquet file each, in a local folder or behind an fsspec URL.
+
+A file is called ``<experiment>/<key>-<hash of its bytes>.parquet``, so that one whose bytes have
+changed is told by its name alone. It is written beside its place and then moved there.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import fsspec
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from implreg.errors import InputError
+
+_META = b"implreg"
+_AT_ONCE = 64  # files read side by side, which matters far away
+_DIGITS = 32
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of a store, by its name: a run that finished or, with the suffix .json, failed."""
+
+    experiment: str
+    key: str
+    path: str
+
+    @property
+    def failed(self) -> bool:
+        """Whether the run raised an exception, which the file then tells."""
+        return self.path.endswith(".json")
+
+
+class Damaged(Exception):
+    """A file that is not what was written; the message is its path."""
+
+
+class Store:
+    """Finished runs in a folder.
+
+    Args:
+        place: path of a local folder, or a URL such as ``s3://bucket/runs`` for which fsspec has a
+            file system.
+
+    Raises:
+        InputError: fsspec does not know the protocol, or lacks the library for it.
+    """
+
+    def __init__(self, place: str | Path) -> None:
+        self.place = str(place)
+        try:
+            self.files, root = fsspec.url_to_fs(self.place)
+        except (ValueError, ImportError) as error:
+            raise InputError(
+                f"store must be a folder or a URL that fsspec can open, got {place} "
+                f"({' '.join(str(error).split())}); change it or install what is missing."
+            ) from error
+        self.root = root.rstrip("/")
+
+    def entries(self, experiment: str | None = None) -> list[Entry]:
+        """Return all files of runs, or those of one experiment, by key; opens none of them."""
+        if experiment is None:
+            return [e for name in self._names(self.root) for e in self.entries(name)]
+        folder = f"{self.root}/{experiment}"
+        return [
+            Entry(experiment, name.partition("-")[0].partition(".")[0], f"{folder}/{name}")
+            for name in sorted(self._names(folder))
+            if name.endswith((".parquet", ".json")) and not name.startswith(".")
+        ]
+
+    def debris(self) -> list[str]:
+        """Return the files of writers that were killed."""
+        return [
+            f"{self.root}/{experiment}/{name}"
+            for experiment in self._names(self.root)
+            for name in self._names(f"{self.root}/{experiment}")
+            if name.endswith(".part")
+        ]
+
+    def read(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, bytes | Damaged]]:
+        """Yield the content of every file that is there, or what says that it is damaged."""
+        entries = list(entries)
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            for start in range(0, len(entries), _AT_ONCE):
+                group = entries[start : start + _AT_ONCE]
+                yield from (
+                    (entry, content)
+                    for entry, content in zip(group, pool.map(self._content, group), strict=True)
+                    if content is not None
+                )
+
+    def put(self, experiment: str, key: str, content: bytes) -> Entry:
+        """Keep what `encode` gave.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        name = f"{key}-{_digest(content)}.parquet"
+        return self._write(Entry(experiment, key, f"{self.root}/{experiment}/{name}"), content)
+
+    def put_failure(self, experiment: str, key: str, told: dict[str, Any]) -> Entry:
+        """Keep what is known of a run that failed; the run itself will be tried again."""
+        path = f"{self.root}/{experiment}/{key}.json"
+        return self._write(Entry(experiment, key, path), json.dumps(told, indent=1).encode())
+
+    def remove(self, path: str) -> None:
+        """Delete a file of the store if it is still there."""
+        with suppress(FileNotFoundError):
+            self.files.rm_file(path)
+
+    def check_writable(self) -> None:
+        """Raise `OSError` if nothing can be written here."""
+        path = f"{self.root}/.{uuid4().hex}.part"
+        self.files.makedirs(self.root, exist_ok=True)
+        self.files.pipe_file(path, b"")
+        self.remove(path)
+
+    def _names(self, folder: str) -> list[str]:
+        self.files.invalidate_cache(folder)
+        try:
+            found = self.files.ls(folder, detail=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return [path.rstrip("/").rpartition("/")[2] for path in found]
+
+    def _content(self, entry: Entry) -> bytes | Damaged | None:
+        try:
+            content: bytes = self.files.cat_file(entry.path)
+        except FileNotFoundError:  # another writer took it away
+            return None
+        whole = entry.failed or entry.path.endswith(f"-{_digest(content)}.parquet")
+        return content if whole else Damaged(entry.path)
+
+    def _write(self, entry: Entry, content: bytes) -> Entry:
+        folder = f"{self.root}/{entry.experiment}"
+        part = f"{folder}/.{uuid4().hex}.part"
+        self.files.makedirs(folder, exist_ok=True)
+        try:
+            self.files.pipe_file(part, content)
+            self.files.mv(part, entry.path)
+        except BaseException:
+            with suppress(OSError):
+                self.remove(part)
+            raise
+        return entry
+
+
+def encode(table: pd.DataFrame, meta: dict[str, Any]) -> bytes:
+    """Return `table` as a Parquet file that carries `meta`, which JSON can hold.
+
+    Raises:
+        InputError: Parquet has no type for what a column holds.
+    """
+    try:
+        arrow = pa.Table.from_pandas(table.reset_index(drop=True), preserve_index=False)
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        raise InputError(
+            f"the table of a run must have columns of one type each that Parquet can hold, got one "
+            f"that has not ({' '.join(str(error).split())}); return numbers or text."
+        ) from error
+    arrow = arrow.replace_schema_metadata(
+        {**(arrow.schema.metadata or {}), _META: json.dumps(meta).encode()}
+    )
+    buffer = io.BytesIO()
+    pq.write_table(arrow, buffer, use_dictionary=False)  # of few rows
+    return buffer.getvalue()
+
+
+def decode(content: bytes) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Return the table and the `meta` that `encode` was given."""
+    arrow = pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
+    return arrow.to_pandas(), json.loads(arrow.schema.metadata[_META])
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:_DIGITS]

@@ -1,0 +1,106 @@
+"""What a worker does: one run, from its configuration to the bytes that a store keeps."""
+
+import pickle
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from implreg.dependencies import versions
+from implreg.errors import InputError
+from implreg.runs.keys import Origin, code_version, source_of
+from implreg.runs.store import encode
+
+# What may be gone the next time, as the same arguments may not.
+_PASSING = (OSError, MemoryError)
+
+
+@dataclass(frozen=True)
+class Failed:
+    """How a run failed.
+
+    Attributes:
+        error: the exception's class and message, on one line.
+        traceback: where it was raised, as Python prints it.
+        passing: whether the run is worth another try.
+    """
+
+    error: str
+    traceback: str
+    passing: bool = False
+
+
+@dataclass(frozen=True)
+class Unlike:
+    """A worker that has other code or libraries than the client; it did not run anything."""
+
+    difference: str
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """Data in a file that all workers can read, each once."""
+
+    path: Path
+
+    def open(self) -> Any:
+        """Return the data."""
+        return _load(self.path)
+
+
+@lru_cache(maxsize=1)
+def _load(path: Path) -> Any:
+    return pickle.loads(path.read_bytes())
+
+
+def perform(
+    run: Callable[..., pd.DataFrame], config: Any, data: Any, origin: Origin
+) -> bytes | Failed | Unlike:
+    """Return the table of one run, as `encode` gives it, or why there is none."""
+    try:
+        difference = _difference(origin)
+        if difference:
+            return Unlike(difference)
+        shared = data.open() if isinstance(data, Shipped) else data
+        begin = time.perf_counter()
+        table = run(config) if shared is None else run(config, shared)
+        seconds = time.perf_counter() - begin
+        if not isinstance(table, pd.DataFrame):
+            kind = type(table).__name__
+            raise InputError(
+                f"run must return a pandas DataFrame, got an object of the type {kind}; return one."
+            )
+        meta = {
+            **asdict(origin),
+            "config": asdict(config),
+            "seconds": round(seconds, 6),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        return encode(table, meta)
+    except (Exception, SystemExit) as error:  # whatever a run raises
+        return failed(error)
+
+
+def failed(error: BaseException) -> Failed:
+    """Return what is told of a run that ended with `error`."""
+    told = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
+    return Failed(told, "".join(traceback.format_exception(error)), isinstance(error, _PASSING))
+
+
+def _difference(origin: Origin) -> str:
+    """How this process differs from that of the client, in words; "" if it does not."""
+    here = versions()
+    other = [f"{name} {here.get(name)}" for name in here | origin.versions
+             if here.get(name) != origin.versions.get(name)]  # fmt: skip
+    if other:
+        return f"{', '.join(other)} where the client has other versions"
+    module = origin.experiment.rpartition(".")[0]
+    if origin.code and source_of(module) and code_version(module) != origin.code:
+        return f"other code of {module}, or of what it imports"
+    return ""

@@ -1,0 +1,145 @@
+"""Where runs are executed: processes of this machine, a Dask cluster, or a given executor."""
+
+import os
+import pickle
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import loky
+from filelock import FileLock, Timeout
+
+from implreg.checks import check_count
+from implreg.errors import InputError
+from implreg.runs.work import Shipped
+
+_IDLE = 300  # seconds after which processes without work end
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_GPUS = "CUDA_VISIBLE_DEVICES"
+_held: list[FileLock] = []
+
+
+class Workers:
+    """A given executor, which cannot be replaced when it breaks.
+
+    Attributes:
+        window: how many runs are handed out at once.
+        blames: whether a run can be the cause when workers are lost.
+    """
+
+    window = 1000
+    blames = False
+
+    def __init__(self, executor: Executor) -> None:
+        self.executor = executor
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
+        """Hand out one task."""
+        return self.executor.submit(function, *arguments)
+
+    def share(self, data: Any) -> Any:
+        """Return what stands for `data` in the arguments of tasks: each worker reads it once."""
+        self._folder = tempfile.TemporaryDirectory(prefix="implreg-")
+        path = Path(self._folder.name) / "data"
+        with path.open("wb") as file:
+            cloudpickle.dump(data, file, protocol=pickle.HIGHEST_PROTOCOL)
+        return Shipped(path)
+
+    def lost(self, error: BaseException) -> bool:
+        """Whether `error`, of a future, tells of lost workers and not of the task."""
+        return isinstance(error, BrokenExecutor | CancelledError)
+
+    def renew(self) -> None:
+        """Get new workers for the lost ones.
+
+        Raises:
+            LostWorkers: there is no way.
+        """
+        raise LostWorkers("the executor broke; pass a new one")
+
+    def waiting(self) -> str:
+        """Return what a user should know when nothing has come back for a while, "" if nothing."""
+        return ""
+
+    def close(self, *, kill: bool) -> None:
+        """Let go of what `share` made, and with `kill` of runs under way."""
+        if self._folder is not None:
+            with suppress(OSError):
+                self._folder.cleanup()
+
+
+class LostWorkers(RuntimeError):
+    """Workers that are gone and cannot be replaced; the message says why and what to do."""
+
+
+class Processes(Workers):
+    """Processes of this machine; the cores are shared out among their threads.
+
+    Args:
+        most: how many processes, by default and at most as many as there are cores.
+        tasks: how many runs there are.
+        gpu: whether each process has a GPU of its own, by `CUDA_VISIBLE_DEVICES`; there are as many
+            processes as GPUs then.
+
+    Raises:
+        InputError: a number of processes below 1, or no GPU.
+    """
+
+    blames = True
+
+    def __init__(self, most: int | None, tasks: int, *, gpu: bool) -> None:
+        cores = loky.cpu_count()
+        count = min(tasks, cores if most is None else check_count("workers", most))
+        self.gpus = gpus() if gpu else []
+        if self.gpus:
+            count = min(count, len(self.gpus))
+        self.count = count
+        self.threads = max(1, cores // count)
+        self.window = count + 1  # one lies ready while a result is on its way
+        self.renew()
+
+    def renew(self) -> None:
+        """Start the processes, or take those of the last grid if they are alike and still there."""
+        limits = dict.fromkeys((*_THREADS, "LOKY_MAX_CPU_COUNT"), str(self.threads))
+        claim = {"initializer": _claim, "initargs": (self.gpus,)} if self.gpus else {}
+        super().__init__(loky.get_reusable_executor(self.count, timeout=_IDLE, env=limits, **claim))
+
+    def close(self, *, kill: bool) -> None:
+        """Keep the processes for the next grid, unless runs under way must stop."""
+        super().close(kill=kill)
+        if kill:
+            self.executor.shutdown(wait=False, kill_workers=True)  # type: ignore[call-arg]
+
+
+def gpus() -> list[str]:
+    """Return the names of the GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` has them.
+
+    Raises:
+        InputError: there is none.
+    """
+    import torch  # seconds to import, and only here
+
+    count = torch.cuda.device_count()
+    if not count:
+        raise InputError("gpu asks for a GPU, but torch finds none here; leave it out.")
+    listed = os.environ.get(_GPUS, ",".join(map(str, range(count))))
+    return [name.strip() for name in listed.split(",")][:count]
+
+
+def _claim(names: list[str]) -> None:
+    """Take the first GPU that no other process has, until this process ends."""
+    folder = Path(tempfile.gettempdir()) / f"implreg-gpus-{os.getuid()}"
+    folder.mkdir(exist_ok=True)
+    while True:
+        for name in names:
+            lock = FileLock(folder / f"{name.replace('/', '-')}.lock")
+            with suppress(Timeout):
+                lock.acquire(timeout=0.1)
+                _held.append(lock)
+                os.environ[_GPUS] = name
+                return
