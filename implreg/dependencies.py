@@ -149,11 +149,11 @@ def root_of(module: str, file: Path) -> Root:
 
 @cache
 def versions(libraries: tuple[str, ...] = LIBRARIES) -> dict[str, str]:
-    """Return the versions of Python (without patch level) and of the libraries in use."""
+    """Return the versions of Python, without patch level, and of the libraries, without build."""
     found = {"python": ".".join(platform.python_version_tuple()[:2])}
     for name in libraries:
         try:
-            found[name] = importlib.metadata.version(name)
+            found[name] = importlib.metadata.version(name).partition("+")[0]
         except importlib.metadata.PackageNotFoundError:
             continue
     return found

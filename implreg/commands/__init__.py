@@ -14,6 +14,7 @@ COMMANDS = {
     "data": "implreg.commands.data:data",
     "list": "implreg.commands.book:list_chapters",
     "run": "implreg.commands.book:run",
+    "runs": "implreg.commands.runs:runs",
     "trace": "implreg.commands.trace:trace_command",
 }
 

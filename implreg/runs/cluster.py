@@ -1,5 +1,6 @@
 """Runs on a Dask cluster: lost connections, lost workers and a scheduler that starts again."""
 
+import logging
 import time
 from contextlib import suppress
 from typing import Any
@@ -11,6 +12,8 @@ from implreg.runs.workers import LostWorkers, Workers
 LOCAL = "local"
 _CONNECT = 10  # seconds that a scheduler may take to answer
 _PATIENCE = 60  # seconds that one that is gone may take to come back
+# Their tracebacks of a lost connection say nothing that we do not say ourselves.
+_LOGS = ("distributed.client", "tornado.application")
 
 
 class Cluster(Workers):
@@ -38,6 +41,9 @@ class Cluster(Workers):
             ) from error
         self._distributed = distributed
         self._resources = {"resources": {"GPU": 1}} if gpu else {}
+        self._levels = {name: logging.getLogger(name).level for name in _LOGS}
+        for name in _LOGS:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         self._own = None
         if address == LOCAL:
             self._own = distributed.LocalCluster(threads_per_worker=1, dashboard_address=None)
@@ -80,6 +86,11 @@ class Cluster(Workers):
         restarted = "was restarted" if self._scheduler != before else "answers"
         say(f"The scheduler at {self.address} {restarted}; going on.")
 
+    def gone(self) -> bool:
+        """Whether the connection is lost or the scheduler another one."""
+        client = self._client
+        return client.status != "running" or client.scheduler_info()["id"] != self._scheduler
+
     def waiting(self) -> str:
         """Return that there are no workers, if so."""
         if self._workers():
@@ -94,6 +105,8 @@ class Cluster(Workers):
         self._disconnect()
         if self._own is not None:
             self._own.close(timeout=_CONNECT)
+        for name, level in self._levels.items():
+            logging.getLogger(name).setLevel(level)
 
     def _connect(self) -> None:
         try:
@@ -102,9 +115,8 @@ class Cluster(Workers):
             )
         except (OSError, ValueError) as error:
             raise InputError(
-                f"scheduler must be the address of a Dask scheduler, but none answers at "
-                f"{self.address} ({' '.join(str(error).split()) or type(error).__name__}); start "
-                f"one with dask scheduler and pass the address that it prints."
+                f"executor must be the address of a Dask scheduler, but none answers at "
+                f"{self.address}; start one with dask scheduler and pass the address it prints."
             ) from error
         self.executor = self._client.get_executor(pure=False, **self._resources)
         self._scheduler = self._client.scheduler_info()["id"]

@@ -202,7 +202,7 @@ class _Grid:
         try:
             if isinstance(result, Failed):
                 told = {**asdict(self.origin), "config": asdict(self.configs[key])}
-                told |= {"error": result.error, "traceback": result.traceback}
+                told |= asdict(result)
                 self.store.put_failure(self.origin.experiment, key, told)
             else:
                 self._put(key, result)
@@ -252,7 +252,7 @@ class _Grid:
         assert self.store is not None
         written = self.store.put(self.origin.experiment, key, content)
         for path in self._old.pop(key, []):
-            if path != written.path:
+            if path != written:
                 self.store.remove(path)
 
 
@@ -277,6 +277,7 @@ def _execute(
     suspects: set[str] = set()
     tries: Counter[str] = Counter()
     losses = 0
+    end: LostWorkers | None = None
     pending: dict[Future[Any], str] = {}
     ended: SimpleQueue[Future[Any]] = SimpleQueue()
     shared = None if data is None else workers.share(data)
@@ -305,13 +306,16 @@ def _execute(
                     yield key, failed(LostWorkers(f"its worker was killed {tries[key]} times"))
             elif workers.blames:
                 suspects.update(again)
-            else:
-                losses += 1
-                if losses > _LOSSES:
-                    raise LostWorkers(f"runs were lost {losses} times in a row ({loss})") from loss
+            losses += 1
             queue.extendleft(reversed(again))
-            workers.renew()
-            shared = None if data is None else workers.share(data)
+            try:
+                if losses > _LOSSES and not workers.blames:
+                    raise LostWorkers(f"runs were lost {losses} times in a row ({loss})")
+                workers.renew()
+                shared = None if data is None else workers.share(data)
+            except LostWorkers as error:
+                end = error
+                queue.clear()  # what ended before is still taken
             continue
         key = pending.pop(future)
         losses = 0
@@ -321,6 +325,8 @@ def _execute(
             continue
         suspects.discard(key)
         yield key, result
+    if end is not None:
+        raise end
 
 
 def _submit(
@@ -341,6 +347,8 @@ def _next(ended: "SimpleQueue[Future[Any]]", workers: Workers) -> "Future[Any]":
         try:
             return ended.get(timeout=_QUIET)
         except Empty:
+            if workers.gone():
+                raise _Lost("the connection is gone") from None
             news = workers.waiting()
             if news != told:
                 say(news)

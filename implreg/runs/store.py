@@ -7,6 +7,7 @@ changed is told by its name alone. It is written beside its place and then moved
 import hashlib
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -25,6 +26,7 @@ from implreg.errors import InputError
 _META = b"implreg"
 _AT_ONCE = 64  # files read side by side, which matters far away
 _DIGITS = 32
+_KEY = re.compile(rf"[0-9a-f]{{{_DIGITS}}}")
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Entry:
     experiment: str
     key: str
     path: str
+    size: int  # bytes
 
     @property
     def failed(self) -> bool:
@@ -70,20 +73,20 @@ class Store:
     def entries(self, experiment: str | None = None) -> list[Entry]:
         """Return all files of runs, or those of one experiment, by key; opens none of them."""
         if experiment is None:
-            return [e for name in self._names(self.root) for e in self.entries(name)]
+            return [e for name in sorted(self._list(self.root)) for e in self.entries(name)]
         folder = f"{self.root}/{experiment}"
         return [
-            Entry(experiment, name.partition("-")[0].partition(".")[0], f"{folder}/{name}")
-            for name in sorted(self._names(folder))
-            if name.endswith((".parquet", ".json")) and not name.startswith(".")
+            Entry(experiment, _KEY.match(name)[0], f"{folder}/{name}", size)  # type: ignore[index]
+            for name, size in sorted(self._list(folder).items())
+            if _KEY.match(name) and name.endswith((".parquet", ".json"))
         ]
 
     def debris(self) -> list[str]:
         """Return the files of writers that were killed."""
         return [
             f"{self.root}/{experiment}/{name}"
-            for experiment in self._names(self.root)
-            for name in self._names(f"{self.root}/{experiment}")
+            for experiment in self._list(self.root)
+            for name in self._list(f"{self.root}/{experiment}")
             if name.endswith(".part")
         ]
 
@@ -99,19 +102,17 @@ class Store:
                     if content is not None
                 )
 
-    def put(self, experiment: str, key: str, content: bytes) -> Entry:
-        """Keep what `encode` gave.
+    def put(self, experiment: str, key: str, content: bytes) -> str:
+        """Keep what `encode` gave and return the path of its file.
 
         Raises:
             OSError: it cannot be written.
         """
-        name = f"{key}-{_digest(content)}.parquet"
-        return self._write(Entry(experiment, key, f"{self.root}/{experiment}/{name}"), content)
+        return self._write(experiment, f"{key}-{_digest(content)}.parquet", content)
 
-    def put_failure(self, experiment: str, key: str, told: dict[str, Any]) -> Entry:
+    def put_failure(self, experiment: str, key: str, told: dict[str, Any]) -> str:
         """Keep what is known of a run that failed; the run itself will be tried again."""
-        path = f"{self.root}/{experiment}/{key}.json"
-        return self._write(Entry(experiment, key, path), json.dumps(told, indent=1).encode())
+        return self._write(experiment, f"{key}.json", json.dumps(told, indent=1).encode())
 
     def remove(self, path: str) -> None:
         """Delete a file of the store if it is still there."""
@@ -125,13 +126,14 @@ class Store:
         self.files.pipe_file(path, b"")
         self.remove(path)
 
-    def _names(self, folder: str) -> list[str]:
+    def _list(self, folder: str) -> dict[str, int]:
+        """Names and sizes of what is in a folder; nothing if it is not there."""
         self.files.invalidate_cache(folder)
         try:
-            found = self.files.ls(folder, detail=False)
+            found = self.files.ls(folder, detail=True)
         except (FileNotFoundError, NotADirectoryError):
-            return []
-        return [path.rstrip("/").rpartition("/")[2] for path in found]
+            return {}
+        return {e["name"].rstrip("/").rpartition("/")[2]: e["size"] or 0 for e in found}
 
     def _content(self, entry: Entry) -> bytes | Damaged | None:
         try:
@@ -141,18 +143,18 @@ class Store:
         whole = entry.failed or entry.path.endswith(f"-{_digest(content)}.parquet")
         return content if whole else Damaged(entry.path)
 
-    def _write(self, entry: Entry, content: bytes) -> Entry:
-        folder = f"{self.root}/{entry.experiment}"
-        part = f"{folder}/.{uuid4().hex}.part"
+    def _write(self, experiment: str, name: str, content: bytes) -> str:
+        folder = f"{self.root}/{experiment}"
+        part, path = f"{folder}/.{uuid4().hex}.part", f"{folder}/{name}"
         self.files.makedirs(folder, exist_ok=True)
         try:
             self.files.pipe_file(part, content)
-            self.files.mv(part, entry.path)
+            self.files.mv(part, path)
         except BaseException:
             with suppress(OSError):
                 self.remove(part)
             raise
-        return entry
+        return path
 
 
 def encode(table: pd.DataFrame, meta: dict[str, Any]) -> bytes:

@@ -28,12 +28,14 @@ class Failed:
     Attributes:
         error: the exception's class and message, on one line.
         traceback: where it was raised, as Python prints it.
+        date: when, in UTC.
         passing: whether the run is worth another try.
     """
 
     error: str
     traceback: str
-    passing: bool = False
+    date: str
+    passing: bool
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def perform(
             **asdict(origin),
             "config": asdict(config),
             "seconds": round(seconds, 6),
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "date": _now(),
         }
         return encode(table, meta)
     except (Exception, SystemExit) as error:  # whatever a run raises
@@ -90,7 +92,12 @@ def perform(
 def failed(error: BaseException) -> Failed:
     """Return what is told of a run that ended with `error`."""
     told = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
-    return Failed(told, "".join(traceback.format_exception(error)), isinstance(error, _PASSING))
+    where = "".join(traceback.format_exception(error))
+    return Failed(told, where, _now(), isinstance(error, _PASSING))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _difference(origin: Origin) -> str:

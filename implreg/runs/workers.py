@@ -3,6 +3,8 @@
 import os
 import pickle
 import tempfile
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from contextlib import suppress
@@ -44,15 +46,19 @@ class Workers:
 
     def share(self, data: Any) -> Any:
         """Return what stands for `data` in the arguments of tasks: each worker reads it once."""
-        self._folder = tempfile.TemporaryDirectory(prefix="implreg-")
-        path = Path(self._folder.name) / "data"
-        with path.open("wb") as file:
-            cloudpickle.dump(data, file, protocol=pickle.HIGHEST_PROTOCOL)
-        return Shipped(path)
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="implreg-")
+            with self._shipped().path.open("wb") as file:
+                cloudpickle.dump(data, file, protocol=pickle.HIGHEST_PROTOCOL)
+        return self._shipped()
 
     def lost(self, error: BaseException) -> bool:
         """Whether `error`, of a future, tells of lost workers and not of the task."""
         return isinstance(error, BrokenExecutor | CancelledError)
+
+    def gone(self) -> bool:
+        """Whether the workers are gone without any future having told so."""
+        return False
 
     def renew(self) -> None:
         """Get new workers for the lost ones.
@@ -71,6 +77,10 @@ class Workers:
         if self._folder is not None:
             with suppress(OSError):
                 self._folder.cleanup()
+
+    def _shipped(self) -> Shipped:
+        assert self._folder is not None
+        return Shipped(Path(self._folder.name) / "data")
 
 
 class LostWorkers(RuntimeError):
@@ -101,13 +111,18 @@ class Processes(Workers):
         self.count = count
         self.threads = max(1, cores // count)
         self.window = count + 1  # one lies ready while a result is on its way
-        self.renew()
+        super().__init__(self._pool())
 
     def renew(self) -> None:
-        """Start the processes, or take those of the last grid if they are alike and still there."""
+        """Start processes again."""
+        self.executor = self._pool()
+
+    def _pool(self) -> Executor:
+        """The processes of the last grid if they are alike and still there, else new ones."""
         limits = dict.fromkeys((*_THREADS, "LOKY_MAX_CPU_COUNT"), str(self.threads))
-        claim = {"initializer": _claim, "initargs": (self.gpus,)} if self.gpus else {}
-        super().__init__(loky.get_reusable_executor(self.count, timeout=_IDLE, env=limits, **claim))
+        return loky.get_reusable_executor(  # type: ignore[no-any-return]
+            self.count, timeout=_IDLE, env=limits, initializer=_begin, initargs=(self.gpus,)
+        )
 
     def close(self, *, kill: bool) -> None:
         """Keep the processes for the next grid, unless runs under way must stop."""
@@ -129,6 +144,19 @@ def gpus() -> list[str]:
         raise InputError("gpu asks for a GPU, but torch finds none here; leave it out.")
     listed = os.environ.get(_GPUS, ",".join(map(str, range(count))))
     return [name.strip() for name in listed.split(",")][:count]
+
+
+def _begin(gpus: list[str]) -> None:
+    """Prepare a process: it ends with the client, even if that is killed, and has its own GPU."""
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    if gpus:
+        _claim(gpus)
+
+
+def _end_with(client: int) -> None:
+    while os.getppid() == client:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _claim(names: list[str]) -> None:
