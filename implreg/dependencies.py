@@ -67,11 +67,11 @@ class Sources:
         try:
             tree = ast.parse(code)
         except SyntaxError:
-            return self._with_parents(_public().values())
+            return self._with_parents(_all())
         found = _Imports(self, module)
         found.visit(tree)
         names = set(found.modules)
-        for chain in _chains(tree, found.aliases):
+        for chain in _chains(tree, found.aliases) if found.aliases else ():
             names |= self._public(chain)
         return self._with_parents(names)
 
@@ -227,6 +227,13 @@ def _public() -> dict[str, str]:
             for alias in node.names:
                 names[alias.name] = f"{PACKAGE}.{node.module or alias.name}"
     return names
+
+
+def _all() -> Iterator[str]:
+    """Yield every module of this package."""
+    for path in (OWN.folder / PACKAGE).rglob("*.py"):
+        parts = path.relative_to(OWN.folder).with_suffix("").parts
+        yield ".".join(parts[:-1] if path.name == "__init__.py" else parts)
 
 
 def _data(package: Path) -> Iterator[Path]:

@@ -1,10 +1,13 @@
 """The pipeline, on throwaway books; papermill, the kernels and Jupyter Book are the real ones."""
 
 import errno
+import importlib.metadata
+import json
 import os
 import re
 import resource
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +15,7 @@ import textwrap
 import time
 import tomllib
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,11 +25,13 @@ import yaml
 
 pytest.importorskip("papermill", reason="the pipeline needs the extra book: pip install .[book]")
 
-from implreg import commands, runs
-from implreg.book import provenance
+from implreg import commands
+from implreg.book import provenance, site
 from implreg.book.chapters import load_book, parse_value
 from implreg.book.execute import run_chapters
-from implreg.book.site import stage_chapter
+from implreg.book.plan import Step, plan
+from implreg.book.why import changes
+from implreg.dependencies import LIBRARIES, Root, Sources
 from implreg.errors import InputError, explain_os_error
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -87,13 +93,24 @@ class Project:
         notebook = v4.new_notebook(cells=cells, metadata=metadata)
         nbformat.write(notebook, self.root / "book" / f"{name}.ipynb")
 
-    def statuses(self) -> dict[str, str]:
-        """Run all chapters, without a site, and return what became of each."""
-        runs.code_version.cache_clear()
+    def change_metadata(self, name: str, **metadata: object) -> None:
+        path = self.root / "book" / f"{name}.ipynb"
+        notebook = nbformat.read(path, as_version=4)
+        notebook.metadata.update(metadata)
+        nbformat.write(notebook, path)
+
+    def swap_last_cells(self, name: str) -> None:
+        path = self.root / "book" / f"{name}.ipynb"
+        notebook = nbformat.read(path, as_version=4)
+        notebook.cells[-2:] = notebook.cells[:-3:-1]
+        nbformat.write(notebook, path)
+
+    def statuses(self, *names: str) -> dict[str, str]:
+        """Run these chapters or all, without a site, and return what became of each."""
         book = load_book(self.root)
         outcomes = run_chapters(
             book,
-            list(book.chapters.values()),
+            [book.chapter(name) for name in names or book.chapters],
             build=self.root / "_build",
             profile="default",
             values={name: {} for name in book.chapters},
@@ -264,12 +281,31 @@ def test_a_full_disk_is_named() -> None:
 # What makes a chapter run again.
 
 
-def test_the_key_holds_all_that_a_run_depends_on_but_not_prose(
-    one: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def planned(project: Project, values: Any = None, profile: str = "default") -> Step:
+    """What is to be done for the first chapter."""
+    book = load_book(project.root)
+    (chapter, *_), build = book.chapters.values(), project.root / "_build"
+    given = {chapter.name: values or {}}
+    (step,) = plan(book, [chapter], build=build, profile=profile, values=given, force=False)
+    return step
+
+
+def keep(project: Project, values: Any = None, profile: str = "default") -> Step:
+    """Keep a run of the first chapter as if it had run."""
+    step = planned(project, values, profile)
+    notebook = executed(project, inputs=step.inputs, values=step.values, profile=profile)
+    step.file.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, step.file)
+    return planned(project, values, profile)
+
+
+def test_the_key_holds_all_that_a_run_depends_on_but_not_prose(one: Project) -> None:
     def key(values: Any = None, upstream: Any = None) -> str:
         chapter = load_book(one.root).chapter("alpha")
-        return provenance.run_key(chapter, values or {}, upstream or {})
+        sources = Sources(Root(one.root))
+        inputs = provenance.run_inputs(chapter, values or {}, upstream or {}, sources)
+        assert json.loads(json.dumps(inputs)) == inputs
+        return provenance.digest(inputs)
 
     first = key()
     one.chapter("alpha", "print(width)", parameters=PARAMETERS, prose="Said otherwise.")
@@ -279,28 +315,103 @@ def test_the_key_holds_all_that_a_run_depends_on_but_not_prose(
     assert key() != first
     one.chapter("alpha", "print(width)", parameters=PARAMETERS.replace("512", "256"))
     assert key() != first
+
+    keys = []
+    for text in ("a = 1", "a = 2", "a = 1"):
+        one.write("helper.py", text)
+        one.chapter("alpha", "import helper", parameters=PARAMETERS)
+        keys.append(key())
+    assert keys[0] == keys[2] != keys[1]
     one.chapter("alpha", "print(width)", parameters=PARAMETERS)
     assert key() == first
-
-    package = tmp_path / "implreg"
-    (package / "book").mkdir(parents=True)
-    (package / "book" / "site.py").write_text("a = 1")
-    (package / "measures.py").write_text("a = 1")
-    monkeypatch.setattr(runs, "__file__", str(package / "runs.py"))
-    hashes = []
-    for changed in ("book/site.py", "measures.py", "measures.py"):
-        runs.code_version.cache_clear()
-        hashes.append(runs.code_version())
-        (package / changed).write_text(f"a = {len(hashes) + 1}")
-    runs.code_version.cache_clear()
-    assert hashes[0] == hashes[1] != hashes[2]
+    one.change_metadata("alpha", implreg={"also_imports": ["helper", "implreg.commands.trace"]})
+    assert key() != first
 
 
-def test_every_library_that_can_change_a_number_is_in_the_key() -> None:
+@pytest.mark.parametrize("names", ["implreg.measures", ["implreg.measure"], [3]])
+def test_modules_that_are_not_there_are_refused(one: Project, names: object) -> None:
+    one.change_metadata("alpha", implreg={"also_imports": names})
+    told = re.escape(f"must list modules of implreg or of the book's folder, got {names!r}; write")
+    with pytest.raises(InputError, match=told):
+        load_book(one.root)
+
+
+def requirements(distribution: str) -> set[str]:
+    lines = importlib.metadata.requires(distribution) or []
+    return {re.split(r"[^\w-]", line)[0].lower() for line in lines if "extra" not in line}
+
+
+def test_every_library_that_can_change_a_result_is_among_the_inputs() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     needed = {re.split(r"[^\w-]", entry)[0] for entry in project["dependencies"]}
-    only_carry_data = {"click", "joblib", "pooch", "psutil", "safetensors", "tqdm"}
-    assert needed - only_carry_data <= set(provenance.LIBRARIES)
+    # These carry data, or runs, from one place to another.
+    carry = {"click", "cloudpickle", "filelock", "fsspec", "lazy-loader", "loky", "pooch", "psutil"}
+    carry |= {"pyarrow", "safetensors", "tabulate", "tqdm"}
+    assert needed - carry <= {*LIBRARIES, *provenance.PICTURES}
+    builders = requirements("jupyter-book") | requirements("myst-parser")
+    assert builders - {"click", "jsonschema", "pyyaml"} <= set(site.SITE_LIBRARIES)
+    config = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))
+    extensions = {name.replace("_", "-") for name in config["sphinx"]["extra_extensions"]}
+    assert extensions <= set(site.SITE_LIBRARIES)
+
+
+def test_why_a_chapter_runs_is_said_and_nothing_is_done(
+    one: Project, call: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def why(*words: str) -> str:
+        done = call("book", "--why", *words)
+        assert done.code == 0, done.err
+        chapter, _, site, *_ = done.out.splitlines()
+        assert site.startswith("The site will be built: ")
+        return chapter.removeprefix("alpha  ")
+
+    one.write("book/profiles.yml", "smoke: {alpha: {width: 3}}\nsame: {alpha: {width: 512}}\n")
+    one.write("helper.py", "")
+    code = "import helper\nprint(width)"
+    one.chapter("alpha", code, parameters=PARAMETERS)
+    assert why() == "will run: it has no kept run to compare with"
+    assert not (one.root / "_build").exists()
+    step = keep(one)
+    assert step.kept is not None
+    ran = datetime.fromisoformat(step.kept["date"]).astimezone()
+    assert why() == f"unchanged, ran {ran:%Y-%m-%d %H:%M} in 41 s"
+    assert why("--force") == "will run: --force was given"
+    assert why("--profile", "smoke") == (
+        "will run: it never ran with the parameters of profile smoke"
+    )
+    assert why("alpha", "-p", "width", "256", "-p", "widths", "[64]") == (
+        "will run: parameters width is 256 instead of 512 and widths is [64] instead of [64, 256]"
+    )
+    assert why("alpha", "-p", "width", "512") == ("will run: parameter width is set to its default")
+
+    # Against the run with the same parameters, though another is newer.
+    keep(one, {"width": 3}, profile="smoke")
+    one.chapter("alpha", f"{code} ", parameters=PARAMETERS)
+    assert why() == "will run: cell code changed"
+    assert why("--profile", "smoke") == "will run: cell code changed"
+    one.chapter("alpha", code, parameters=PARAMETERS)
+    one.write("helper.py", "import other")
+    one.write("other.py", "")
+    assert why() == "will run: helper changed; other is new"
+    one.write("helper.py", "")
+    newer = provenance.versions(provenance.LIBRARIES + provenance.PICTURES) | {"torch": "9.0"}
+    with monkeypatch.context() as patch:
+        patch.setattr(provenance, "versions", lambda _: newer)
+        assert re.fullmatch(r"will run: torch 9\.0 instead of [\d.]+(\+\w+)?", why())
+    one.swap_last_cells("alpha")
+    assert why() == "will run: the order of its cells changed"
+    one.swap_last_cells("alpha")
+    assert why().startswith("unchanged")
+    step.file.write_text(step.file.read_text()[:-100])
+    assert why() == "will run: its kept run is damaged"
+
+
+def test_long_lists_are_cut() -> None:
+    old = dict.fromkeys("abcdefg", "1")
+    new = {**dict.fromkeys("abcde", "2"), "g": "1", "h": "1"}
+    assert changes(old, new, "cell") == [
+        "cells a, b, c and 2 more changed", "cell h is new", "cell f is gone",
+    ]  # fmt: skip
 
 
 def test_life_of_a_book(project: Project, call: Callable[..., Done]) -> None:
@@ -339,12 +450,28 @@ def test_life_of_a_book(project: Project, call: Callable[..., Done]) -> None:
     assert project.page("alpha") == page
 
     project.chapter("alpha", alpha, parameters=PARAMETERS, prose="After.")
+    done = call("book", "--profile", "smoke", "--why")
+    assert re.match(r"alpha +unchanged.*\nsummary +unchanged.*\n", done.out)
+    assert done.out.endswith("\nThe site will be built: book/alpha.ipynb changed.\n")
     done = call("book", "--profile", "smoke")
     assert done.code == 0, done.err
     assert re.search(r"alpha +unchanged .*\nsummary +unchanged", done.out)
     assert "After." in project.page("alpha")
     assert "<span></span>42\n" in project.page("alpha")
     assert Path("runs").read_text() == "x"
+
+    built = Path("_build/html/index.html").stat().st_mtime_ns
+    done = call("book", "--profile", "smoke")
+    assert done.code == 0, done.err
+    assert "The site is unchanged; open _build/html/index.html\n" in done.out
+    assert Path("_build/html/index.html").stat().st_mtime_ns == built
+    done = call("book", "--why")
+    assert re.search("alpha +will run: it never ran with the parameters of profile def", done.out)
+    assert re.search(
+        "summary +will run: it reads alpha, which will run; profile default instead of smoke\n",
+        done.out,
+    )
+    assert "The site will be built: alpha and summary will run.\n" in done.out
 
     (entry,) = Path("_build/cache/alpha").iterdir()
     entry.write_text(entry.read_text()[:-100])
@@ -357,9 +484,123 @@ def test_life_of_a_book(project: Project, call: Callable[..., Done]) -> None:
 
     project.chapter("alpha", f"{alpha}\nprint('more')", parameters=PARAMETERS)
     assert project.statuses() == {"alpha": "ran", "summary": "ran"}
+    project.chapter("alpha", alpha, parameters=PARAMETERS)
+    assert project.statuses("alpha") == {"alpha": "ran"}
+    done = call("book", "--why", "summary")
+    assert done.out.startswith("summary  will run: of what it reads, alpha changed\n")
+
+
+def test_why_the_site_is_built_is_said(one: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = keep(one)
+    assert step.kept is not None
+
+    def inputs(run: Any = step.kept) -> Any:
+        book = load_book(one.root)
+        chapters = [book.chapter("alpha")]
+        return site.site_inputs(book, chapters, {"alpha": run}, preview=False)
+
+    def why(now: Any, running: Any = (), force: bool = False) -> list[str]:
+        build = one.root / "_build"
+        return site.site_reasons(now, build, preview=False, force=force, running=running)
+
+    one.write("book/page.md", "# Page")
+    now = inputs()
+    assert json.loads(json.dumps(now)) == now
+    assert set(now["files"]) == {
+        "_config.yml", "_toc.yml", "book/alpha.ipynb", "book/page.md", "book/profiles.yml",
+    }  # fmt: skip
+    assert "implreg.book.site" in now["modules"]
+    assert why(now) == ["it is not there"]
+    folder = one.root / "_build" / "html"
+    folder.mkdir()
+    (folder / "index.html").touch()
+    assert why(now) == ["it does not say what it is made from"]
+    (folder / site.MADE_FROM).write_text(json.dumps(now))
+    assert why(now) == []
+    assert why(now, force=True) == ["--force was given"]
+    assert why(now, running=["alpha"]) == ["alpha will run"]
+    assert why(inputs({**step.kept, "profile": "smoke"})) == ["it holds another run of alpha"]
+    assert why(now | {"versions": now["versions"] | {"sphinx": "1"}}) == [
+        f"sphinx 1 instead of {importlib.metadata.version('sphinx')}"
+    ]
+    one.write("book/page.md", "# Other")
+    one.write("_config.yml", f"{CONFIG}author: A\n")
+    one.chapter("alpha", "print(width)", parameters=PARAMETERS, prose="Otherwise.")
+    assert why(inputs()) == ["_config.yml, book/page.md and book/alpha.ipynb changed"]
+
+
+def test_an_edit_of_a_module_reruns_exactly_the_chapters_that_import_it(
+    project: Project, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Real calls, with a copy of the package in which a module can be edited."""
+    place = tmp_path_factory.mktemp("copy")
+    package = place / "implreg"
+    shutil.copytree(ROOT / "implreg", package, ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "one.py").write_text("from implreg.shared import number\n")
+    (package / "shared.py").write_text("number = 1\n")
+    (package / "two.py").write_text("number = 2\n")
+    project.chapter("alpha", "from implreg.one import number\nprint(number)")
+    project.chapter("beta", "import implreg.two as two\nprint(two.number)")
+    project.chapter("gamma", "import implreg as ir\nprint(ir.InputError)")
+    project.toc("alpha", "beta", "gamma")
+
+    def book(*words: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "implreg", "book", *words],
+            cwd=project.root,
+            capture_output=True,
+            text=True,
+            env=environment() | {"PYTHONPATH": str(place)},
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def statuses(out: str) -> list[str]:
+        return re.findall(r"^\w+ +(ran|unchanged) ", out, re.MULTILINE)
+
+    assert statuses(book()) == ["ran"] * 3
+    index = project.root / "_build" / "html" / "index.html"
+    built = index.stat().st_mtime_ns
+    for words in ("--why",), ():
+        assert "The site is unchanged; open _build/html/index.html\n" in book(*words)
+        assert index.stat().st_mtime_ns == built
+
+    (package / "shared.py").write_text("number = 3\n")
+    project.chapter("beta", "import implreg.two as two\nprint(two.number)", prose="Otherwise.")
+    alpha, beta, gamma, _, site = book("--why").splitlines()
+    assert alpha == "alpha  will run: implreg.shared changed"
+    assert re.match("beta   unchanged, ran ", beta) and re.match("gamma  unchanged, ran ", gamma)
+    assert site == "The site will be built: alpha will run; book/beta.ipynb changed."
+    assert index.stat().st_mtime_ns == built
+    assert statuses(book()) == ["ran", "unchanged", "unchanged"]
+    assert "<span></span>3\n" in project.page("alpha")
+    assert "Otherwise." in project.page("beta")
+
+
+def test_what_runs_nothing_imports_nothing_heavy(one: Project) -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "implreg", "book", "--why"],
+        capture_output=True,
+        text=True,
+        env=environment(),
+    )
+    assert done.returncode == 0, done.stderr
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "implreg.book.site" in imported
+    assert not imported & {"torch", "matplotlib", "sklearn", "scipy", "pandas"}
 
 
 # What can go wrong on the way.
+
+
+def test_a_module_that_changes_while_a_chapter_runs_leaves_no_kept_run(project: Project) -> None:
+    project.write("helper.py", "a = 1")
+    project.chapter("alpha", "import helper; open('helper.py', 'a').write('\\n')")
+    project.toc("alpha")
+    assert project.statuses() == {"alpha": "failed"}
+    assert not list(project.root.glob("_build/cache/*/*"))
+    project.chapter("alpha", "import helper")
+    assert project.statuses() == {"alpha": "ran"}
 
 
 def test_failed_chapters_are_kept_and_named_and_the_others_go_on(
@@ -466,7 +707,13 @@ def test_the_command_that_a_page_shows_makes_the_run_again(one: Project) -> None
 # What becomes of an executed chapter on its way to a page.
 
 
-def executed(project: Project, *outputs: dict[str, Any]) -> nbformat.NotebookNode:
+def executed(
+    project: Project,
+    *outputs: dict[str, Any],
+    inputs: Any = None,
+    values: Any = None,
+    profile: str = "smoke",
+) -> nbformat.NotebookNode:
     chapter = load_book(project.root).chapter("alpha")
     notebook = nbformat.from_dict(chapter.notebook)
     notebook.cells[-1].outputs = [
@@ -475,7 +722,12 @@ def executed(project: Project, *outputs: dict[str, Any]) -> nbformat.NotebookNod
     notebook.metadata["language_info"] = {"name": "python"}
     notebook.metadata["widgets"] = {"state": {}}
     notebook.metadata["implreg"] = provenance.describe_run(
-        chapter, {}, root=project.root, profile="smoke", key="0" * 64, seconds=1.0
+        chapter,
+        values or {},
+        root=project.root,
+        profile=profile,
+        inputs=inputs or {},
+        seconds=41.0,
     )
     return notebook
 
@@ -490,7 +742,7 @@ def test_figures_get_their_text_and_a_link_to_their_run(one: Project) -> None:
     source.cells[-1].metadata["mystnb"] = {"figure": {"name": "fig", "caption": "A line."}}
     nbformat.write(source, path)
     chapter = load_book(one.root).chapter("alpha")
-    page = stage_chapter(chapter, executed(one, figure("a rising line")))
+    page = site.stage_chapter(chapter, executed(one, figure("a rising line")))
     options = page.cells[-2].metadata.mystnb
     assert options.image.alt == "a rising line"
     link = "Made by the code cell above in {ref}`this run <run-alpha>`."
@@ -503,9 +755,9 @@ def test_figures_get_their_text_and_a_link_to_their_run(one: Project) -> None:
 def test_figures_that_a_blind_reader_would_miss_are_refused(one: Project) -> None:
     chapter = load_book(one.root).chapter("alpha")
     with pytest.raises(InputError, match="chapter alpha, cell code: a figure must have an alt"):
-        stage_chapter(chapter, executed(one, figure(" ")))
+        site.stage_chapter(chapter, executed(one, figure(" ")))
     with pytest.raises(InputError, match="chapter alpha, cell code: a cell must show one figure"):
-        stage_chapter(chapter, executed(one, figure("one"), figure("two")))
+        site.stage_chapter(chapter, executed(one, figure("one"), figure("two")))
 
 
 def test_progress_bars_and_outputs_for_machines_do_not_reach_the_page(one: Project) -> None:
@@ -514,7 +766,7 @@ def test_progress_bars_and_outputs_for_machines_do_not_reach_the_page(one: Proje
     notebook = executed(one, {"data": verdict})
     bar = nbformat.v4.new_output("stream", name="stderr", text="50%|#####     |")
     notebook.cells[-1].outputs.insert(0, bar)
-    page = stage_chapter(chapter, notebook)
+    page = site.stage_chapter(chapter, notebook)
     (output,) = page.cells[-2].outputs
     assert dict(output.data) == {"text/html": "<p>C2</p>"}
 

@@ -3,6 +3,7 @@
 import ast
 import difflib
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import nbformat
 import papermill
 import yaml
 
+from implreg.dependencies import Root, Sources
 from implreg.errors import InputError
 
 Value = int | float | str | bool | list[int] | list[float] | list[str]
@@ -43,6 +45,7 @@ class Chapter:
     notebook: nbformat.NotebookNode
     parameters: dict[str, Parameter]
     reads_chapters: bool
+    also_imports: tuple[str, ...]  # by what it starts as a program of its own
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ def load_book(root: Path) -> Book:
                 raise InputError(
                     f"_toc.yml has two chapters called {source.stem}; give each its own file name."
                 )
-            chapters[source.stem] = _load_chapter(source)
+            chapters[source.stem] = _load_chapter(source, Sources(Root(root)))
         elif (root / f"{entry}.md").is_file():
             pages.append(entry)
         else:
@@ -110,7 +113,38 @@ def parse_value(chapter: Chapter, name: str, text: str) -> Value:
     return _typed(chapter, parameter, value)
 
 
-def _load_chapter(source: Path) -> Chapter:
+def parse_values(chapter: Chapter, name: str, text: str) -> list[Value]:
+    """Return the values that a user typed with commas between them, whole numbers also as ``0:10``.
+
+    A range ends before its last number, as Python's do, and may have a third number, its step.
+    """
+    parameter = _parameter(chapter, name)
+    loader = yaml.BaseLoader if parameter.type in ("str", "list[str]") else yaml.SafeLoader
+    if parameter.type == "int":
+        text = ",".join(map(_counted, text.split(",")))
+    try:
+        values = yaml.load(f"[{text}]", loader)
+    except yaml.YAMLError as error:
+        raise InputError(
+            f"parameter {name} of chapter {chapter.name} must have values with commas between "
+            f"them, got {text!r}; pass such as {parameter.default!r},{parameter.default!r}."
+        ) from error
+    if not values:
+        raise InputError(
+            f"parameter {name} of chapter {chapter.name} must have at least one value, got "
+            f"{text!r}; name some."
+        )
+    return [_typed(chapter, parameter, value) for value in values]
+
+
+def _counted(text: str) -> str:
+    """Return ``0:3`` as ``0,1,2``, and anything but a range of whole numbers as it is."""
+    if not re.fullmatch(r"\s*-?\d+:-?\d+(:-?[1-9]\d*)?\s*", text):
+        return text
+    return ",".join(map(str, range(*map(int, text.split(":")))))
+
+
+def _load_chapter(source: Path, sources: Sources) -> Chapter:
     try:
         notebook = nbformat.read(source, as_version=4)
         nbformat.validate(notebook)
@@ -134,6 +168,19 @@ def _load_chapter(source: Path) -> Chapter:
         notebook=notebook,
         parameters=_load_parameters(source, notebook),
         reads_chapters=bool(metadata.get("reads_chapters", False)),
+        also_imports=_load_modules(source, metadata.get("also_imports", []), sources),
+    )
+
+
+def _load_modules(source: Path, names: object, sources: Sources) -> tuple[str, ...]:
+    wrong = names
+    if isinstance(names, list):
+        wrong = [name for name in names if not (isinstance(name, str) and sources.file(name))]
+        if not wrong:
+            return tuple(names)
+    raise InputError(
+        f"also_imports in the metadata of {source.name} must list modules of implreg or of the "
+        f'book\'s folder, got {wrong!r}; write for example ["implreg.commands.trace"].'
     )
 
 

@@ -16,12 +16,15 @@ import psutil
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from implreg.book.chapters import CHAPTERS_PARAMETER, Book, Chapter, Values
-from implreg.book.provenance import describe_run, run_key
+from implreg.book.chapters import Book, Chapter, Values
+from implreg.book.plan import Run, Step, described, kept_files, plan
+from implreg.book.provenance import describe_run, run_inputs
+from implreg.book.why import changes
+from implreg.dependencies import Root, Sources
 from implreg.errors import InputError, prepare_folder
+from implreg.settings import STORE
 
 START_TIMEOUT = 120  # seconds until a kernel must answer
-CELL_TIMEOUT = 3600  # seconds that one cell may take
 MESSAGE_TIMEOUT = 60  # seconds that the last outputs of a cell may take to arrive
 RUNS_KEPT = 8  # per chapter, the newest
 
@@ -34,13 +37,14 @@ class ChapterError(RuntimeError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one chapter: its executed notebook, and why it failed if it did."""
+    """What became of one chapter: its notebook and what that remembers, or why it failed."""
 
     chapter: Chapter
     status: Literal["ran", "unchanged", "failed", "skipped"]
     seconds: float = 0.0
     notebook: Path | None = None
     reason: str = ""
+    run: Run | None = None
 
     @property
     def finished(self) -> bool:
@@ -49,11 +53,18 @@ class Outcome:
 
 
 def run_chapter(
-    chapter: Chapter, values: Values, output: Path, *, root: Path, label: str, cell_timeout: float
+    chapter: Chapter,
+    values: Values,
+    output: Path,
+    *,
+    root: Path,
+    label: str | None,
+    cell_timeout: float,
 ) -> None:
     """Run `chapter` with papermill in folder `root` and write the notebook to `output`.
 
-    On an error the notebook is kept as well, with the traceback in it.
+    On an error the notebook is kept as well, with the traceback in it. Progress is shown under the
+    name `label`, if there is one.
 
     Raises:
         ChapterError: a cell failed or took more than `cell_timeout` seconds, or the kernel died.
@@ -63,14 +74,14 @@ def run_chapter(
 
     def work() -> None:
         papermill.execute_notebook(
-            chapter.source,
+            nbformat.from_dict(chapter.notebook),  # whose key we have, whatever the file holds now
             output,
             parameters=values,
             kernel_name="python3",
-            progress_bar={"desc": label, "disable": None, "leave": False},
+            progress_bar=label is not None and {"desc": label, "disable": None, "leave": False},
             start_timeout=START_TIMEOUT,
             execution_timeout=cell_timeout,
-            stderr_file=sys.stderr if sys.stderr.isatty() else None,  # bars of the runs
+            stderr_file=sys.stderr if label and sys.stderr.isatty() else None,  # bars of the runs
             iopub_timeout=MESSAGE_TIMEOUT,
             cwd=root,
             # At each start ipykernel warns of plain TCP, and when stopped it shows a traceback.
@@ -113,57 +124,71 @@ def run_chapters(
     notebook lies in ``build/executed``, where the chapters that read others find it.
     """
     executed = prepare_folder(build / "executed")
+    # Chapters that read others find there those of this call, and none that is out of date.
     for old in executed.glob("*.ipynb"):
-        old.unlink()
-    ordered = sorted(chosen, key=lambda chapter: chapter.reads_chapters)
-    keys: dict[str, str] = {}
+        if not any(old.stem == c.name and not c.reads_chapters for c in chosen):
+            old.unlink()
     failed: list[str] = []
-    for number, chapter in enumerate(ordered, start=1):
-        label = f"chapter {number} of {len(ordered)}: {chapter.name}"
-        own = values[chapter.name]
-        upstream = {}
-        if chapter.reads_chapters:
-            if failed:
-                reason = f"it reads {', '.join(failed)}, which failed."
-                yield Outcome(chapter, "skipped", reason=reason)
-                continue
-            _borrow(book, chosen, keys, profile, build)
-            own = own | {CHAPTERS_PARAMETER: os.path.relpath(executed, book.root)}
-            upstream = keys | {"profile": profile}
-        key = run_key(chapter, own, upstream)
-        target = executed / chapter.source.name
-        kept = None if force else _kept_run(chapter, key, build)
-        if kept is not None:
+    steps = plan(book, chosen, build=build, profile=profile, values=values, force=force)
+    for number, step in enumerate(steps, start=1):
+        chapter, target = step.chapter, executed / step.chapter.source.name
+        label = f"chapter {number} of {len(chosen)}: {chapter.name}"
+        if chapter.reads_chapters and failed:
+            reason = f"it reads {', '.join(failed)}, which failed."
+            yield Outcome(chapter, "skipped", reason=reason)
+            continue
+        for other in step.borrowed:
+            _lay(other, executed / other.chapter.source.name)
+        if step.kept is not None:
             say(f"{label}, unchanged")
-            kept.metadata.implreg.profile = profile
-            write_notebook(kept, target)
-            yield Outcome(chapter, "unchanged", notebook=target)
-        else:
-            say(label)
-            running = prepare_folder(build / "running") / chapter.source.name
-            failure = prepare_folder(build / "failed") / chapter.source.name
-            start = time.monotonic()
-            try:
-                run_chapter(
-                    chapter, own, running, root=book.root, label=label, cell_timeout=cell_timeout
-                )
-            except ChapterError as error:
-                os.replace(running, failure)
-                failed.append(chapter.name)
-                seconds = time.monotonic() - start
-                yield Outcome(chapter, "failed", seconds, failure, str(error))
-                continue
-            seconds = time.monotonic() - start
-            notebook = nbformat.read(running, as_version=4)
-            notebook.metadata["implreg"] = describe_run(
-                chapter, own, root=book.root, profile=profile, key=key, seconds=seconds
+            _lay(step, target)
+            yield Outcome(chapter, "unchanged", notebook=target, run=step.kept)
+            continue
+        say(label)
+        target.unlink(missing_ok=True)
+        running = prepare_folder(build / "running") / chapter.source.name
+        failure = prepare_folder(build / "failed") / chapter.source.name
+        keep_runs(None if force else build / "runs")
+        start = time.monotonic()
+        try:
+            run_chapter(
+                chapter,
+                step.values,
+                running,
+                root=book.root,
+                label=label,
+                cell_timeout=cell_timeout,
             )
-            _keep_run(chapter, key, notebook, build)
-            write_notebook(notebook, target)
-            running.unlink()
-            failure.unlink(missing_ok=True)
-            yield Outcome(chapter, "ran", seconds, target)
-        keys[chapter.name] = key
+            _check_modules(step, book)
+        except ChapterError as error:
+            os.replace(running, failure)
+            failed.append(chapter.name)
+            seconds = time.monotonic() - start
+            yield Outcome(chapter, "failed", seconds, failure, str(error))
+            continue
+        seconds = time.monotonic() - start
+        notebook = nbformat.read(running, as_version=4)
+        notebook.metadata["implreg"] = run = describe_run(
+            chapter,
+            step.values,
+            root=book.root,
+            profile=profile,
+            inputs=step.inputs,
+            seconds=seconds,
+        )
+        _keep(step, notebook)
+        write_notebook(notebook, target)
+        running.unlink()
+        failure.unlink(missing_ok=True)
+        yield Outcome(chapter, "ran", seconds, target, run=run)
+
+
+def keep_runs(folder: Path | None) -> None:
+    """Let the chapters' kernels keep finished runs in `folder`, unless the user chose another."""
+    if folder is not None:
+        os.environ.setdefault(STORE, str(prepare_folder(folder).resolve()))
+    else:
+        os.environ.pop(STORE, None)
 
 
 def write_notebook(notebook: nbformat.NotebookNode, path: Path) -> None:
@@ -176,45 +201,28 @@ def write_notebook(notebook: nbformat.NotebookNode, path: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def _borrow(
-    book: Book, chosen: Sequence[Chapter], keys: dict[str, str], profile: str, build: Path
-) -> None:
-    """Lay runs of chapters that are not `chosen` but are kept from before beside the others."""
-    for chapter in book.chapters.values():
-        if chapter not in chosen and not chapter.reads_chapters:
-            key = run_key(chapter, book.values(chapter, profile, {}), {})
-            kept = _kept_run(chapter, key, build)
-            if kept is not None:
-                keys[chapter.name] = key
-                write_notebook(kept, build / "executed" / chapter.source.name)
+def _check_modules(step: Step, book: Book) -> None:
+    """Raise `ChapterError` if a module was edited while the chapter ran: which code was it?"""
+    now = run_inputs(step.chapter, step.values, step.inputs["upstream"], Sources(Root(book.root)))
+    texts = changes(step.inputs["modules"], now["modules"])
+    if texts:
+        raise ChapterError(f"{'; '.join(texts)} while it ran; the same command runs it again.")
 
 
-def _kept_run(chapter: Chapter, key: str, build: Path) -> nbformat.NotebookNode | None:
-    path = _cache_file(chapter, key, build)
-    try:
-        notebook: nbformat.NotebookNode = nbformat.read(path, as_version=4)
-        nbformat.validate(notebook)
-        whole = notebook.metadata["implreg"]["key"] == key
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, AttributeError, nbformat.ValidationError):
-        return None  # damaged: run it again
-    if not whole:
-        return None
-    path.touch()
-    return notebook
+def _lay(step: Step, target: Path) -> None:
+    """Let `target` hold the kept run of `step`, and note that it was used."""
+    step.file.touch()
+    # Reading and writing megabytes of notebook is most of the time of a call that runs nothing.
+    if described(target) != step.kept:
+        notebook = nbformat.read(step.file, as_version=4)
+        notebook.metadata["implreg"] = step.kept
+        write_notebook(notebook, target)
 
 
-def _keep_run(chapter: Chapter, key: str, notebook: nbformat.NotebookNode, build: Path) -> None:
-    path = _cache_file(chapter, key, build)
-    write_notebook(notebook, prepare_folder(path.parent) / path.name)
-    newest = sorted(path.parent.glob("*.ipynb"), key=lambda p: p.stat().st_mtime, reverse=True)
-    for old in newest[RUNS_KEPT:]:
+def _keep(step: Step, notebook: nbformat.NotebookNode) -> None:
+    write_notebook(notebook, prepare_folder(step.file.parent) / step.file.name)
+    for old in kept_files(step.file.parent)[RUNS_KEPT:]:
         old.unlink()
-
-
-def _cache_file(chapter: Chapter, key: str, build: Path) -> Path:
-    return build / "cache" / chapter.name / f"{key[:32]}.ipynb"
 
 
 def _interruptible(work: Callable[[], Result]) -> Result:

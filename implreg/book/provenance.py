@@ -1,4 +1,4 @@
-"""Where a page comes from: the key that says what a run depends on, and what it ran with."""
+"""Where a page comes from: what a run depends on, and what it ran with."""
 
 import hashlib
 import importlib.metadata
@@ -9,74 +9,65 @@ import shlex
 import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from implreg.book.chapters import CHAPTERS_PARAMETER, Chapter, Value, Values
-from implreg.runs import code_version
+from implreg.dependencies import LIBRARIES, Sources, versions
 
-# A new release of one of these can change a number or a picture on a page.
-LIBRARIES = (
-    "torch",
-    "numpy",
-    "scipy",
-    "pandas",
-    "scikit-learn",
-    "matplotlib",
-    "mnist1d",
-    "ipywidgets",
-    "anywidget",
-)
+# A new release of one of these can change a picture or a page; of LIBRARIES, a number.
+PICTURES = ("matplotlib", "ipywidgets", "anywidget")
+
+Inputs = dict[str, Any]
 
 
-def run_key(chapter: Chapter, values: Values, upstream: Mapping[str, str]) -> str:
-    """Return the hash of all that the outputs of `chapter` depend on.
+def run_inputs(
+    chapter: Chapter, values: Values, upstream: Mapping[str, Any], sources: Sources
+) -> Inputs:
+    """Return all that the outputs of `chapter` depend on, as JSON can hold it.
 
-    These are its code cells with their tags, its parameters, the package without the pipeline
-    (code and data), the versions of the libraries, and `upstream`: what it reads of other
-    chapters. Prose is not among them.
+    These are its code cells with their tags, the parameters that are set, the modules that it
+    imports and whatever they import, the versions of the libraries, and `upstream`: what it reads
+    of other chapters. Prose is not among them.
     """
-    content = {
-        "code": [
-            (cell.id, cell.source, sorted(cell.metadata.get("tags", [])))
-            for cell in chapter.notebook.cells
-            if cell.cell_type == "code"
+    cells = [cell for cell in chapter.notebook.cells if cell.cell_type == "code"]
+    imported = sources.imported("\n".join(cell.source for cell in cells))
+    return {
+        "cells": [
+            [cell.id, digest([cell.source, sorted(cell.metadata.get("tags", []))])[:16]]
+            for cell in cells
         ],
-        "values": {k: v for k, v in values.items() if k != CHAPTERS_PARAMETER or not upstream},
+        "values": {
+            name: value
+            for name, value in values.items()
+            if not (chapter.reads_chapters and name == CHAPTERS_PARAMETER)
+        },
         "upstream": dict(upstream),
-        "package": code_version(),
-        "versions": versions(),
+        "modules": sources.hashes({*imported, *chapter.also_imports}),
+        "versions": versions(LIBRARIES + PICTURES),
     }
+
+
+def digest(content: object) -> str:
+    """Return the hash of `content`, which JSON can hold; of the inputs of a run this is its key."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-@cache
-def versions() -> dict[str, str]:
-    """Return the versions of Python (without patch level) and of the libraries in use."""
-    found = {"python": ".".join(platform.python_version_tuple()[:2])}
-    for name in LIBRARIES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
 def describe_run(
-    chapter: Chapter, values: Values, *, root: Path, profile: str, key: str, seconds: float
+    chapter: Chapter, values: Values, *, root: Path, profile: str, inputs: Inputs, seconds: float
 ) -> dict[str, Any]:
     """Return what the executed notebook of `chapter` remembers in its metadata."""
     return {
         **chapter.notebook.metadata.get("implreg", {}),
         "profile": profile,
-        "key": key,
+        "key": digest(inputs),
+        "inputs": inputs,
         "commit": _commit(root),
         "versions": {
             "implreg": _own_version(),
-            **versions(),
+            **versions(LIBRARIES + PICTURES),
             "python": platform.python_version(),
         },
         "hardware": _hardware(),

@@ -1,11 +1,13 @@
 """From executed chapters to a static site: staging, then Jupyter Book with execution off."""
 
+import hashlib
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,41 @@ import yaml
 
 from implreg.book.chapters import Book, Chapter
 from implreg.book.execute import Outcome, write_notebook
-from implreg.book.provenance import label, section
+from implreg.book.plan import Run
+from implreg.book.provenance import Inputs, digest, label, section
+from implreg.book.why import changes, listed, other_versions
+from implreg.dependencies import Sources, versions
 from implreg.errors import InputError
 
+MADE_FROM = ".made-from.json"  # in the site's folder: its inputs
+# A new release of one of these can change a page.
+SITE_LIBRARIES = (
+    "jupyter-book",
+    "sphinx",
+    "docutils",
+    "jinja2",
+    "pygments",
+    "myst-nb",
+    "myst-parser",
+    "markdown-it-py",
+    "mdit-py-plugins",
+    "linkify-it-py",
+    "sphinx-book-theme",
+    "pydata-sphinx-theme",
+    "accessible-pygments",
+    "sphinx-comments",
+    "sphinx-copybutton",
+    "sphinx-design",
+    "sphinx-exercise",
+    "sphinx-external-toc",
+    "sphinx-jupyterbook-latex",
+    "sphinx-multitoc-numbering",
+    "sphinx-proof",
+    "sphinx-thebe",
+    "sphinx-togglebutton",
+    "sphinxcontrib-bibtex",
+    "pybtex",
+)
 # For machines, not for readers: Jupyter Book warns about any type that it cannot show.
 OWN_TYPES = "application/vnd.implreg."
 STRICT = ("-W", "--keep-going", "-n")
@@ -27,11 +61,74 @@ class SiteError(RuntimeError):
     """A site that could not be built; the message says why and where the log is."""
 
 
-def build_site(book: Book, outcomes: Sequence[Outcome], build: Path, *, preview: bool) -> Path:
-    """Build the site of the finished chapters `outcomes` and return its first page.
+def site_folder(build: Path, *, preview: bool) -> Path:
+    """Return the folder of the site, or of the preview."""
+    return build / "preview" / "html" if preview else build / "html"
 
-    The site replaces the one before only when it is whole. A `preview` has these chapters only,
-    lies in a folder of its own, and may refer to pages that it does not have.
+
+def site_inputs(
+    book: Book, chapters: Sequence[Chapter], runs: Mapping[str, Run], *, preview: bool
+) -> Inputs:
+    """Return all that the site of `chapters` is made from, as JSON can hold it.
+
+    These are pages, assets and settings, the prose of the chapters and their `runs`, the modules
+    of the pipeline, and the versions of the libraries.
+    """
+    modules = Sources().hashes([__name__])
+    return {
+        "files": {
+            path.relative_to(book.root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in [book.root / "_config.yml", *_pages_and_assets(book.root / "book")]
+        }
+        | {_place(book, chapter): digest(chapter.notebook) for chapter in chapters}
+        | {"_toc.yml": digest(_toc(book, chapters, preview))},
+        "runs": {name: [run["key"], run["date"], run["profile"]] for name, run in runs.items()},
+        "modules": {k: v for k, v in modules.items() if k.startswith("implreg.book")},
+        "versions": versions(SITE_LIBRARIES),
+    }
+
+
+def site_reasons(
+    inputs: Inputs, build: Path, *, preview: bool, force: bool, running: Sequence[str]
+) -> list[str]:
+    """Return why the site must be built, in plain words; nothing if it is made from `inputs`.
+
+    Args:
+        inputs: what it is to be made from.
+        build: folder of all results.
+        preview: whether it is the preview.
+        force: whether it must be built in any case.
+        running: chapters that will run before, whose runs are not in `inputs`.
+    """
+    if force:
+        return ["--force was given"]
+    folder = site_folder(build, preview=preview)
+    if not (folder / "index.html").is_file():
+        return ["it is not there"]
+    try:
+        old = json.loads((folder / MADE_FROM).read_bytes())
+    except (FileNotFoundError, ValueError):
+        old = {}
+    if old.keys() != inputs.keys():
+        return ["it does not say what it is made from"]
+    others = [name for name, run in inputs["runs"].items() if old["runs"].get(name, run) != run]
+    return [
+        *([f"{listed(running)} will run"] if running else []),
+        *([f"it holds another run of {listed(others)}"] if others else []),
+        *changes(old["files"], inputs["files"]),
+        *changes(old["modules"], inputs["modules"]),
+        *other_versions(old["versions"], inputs["versions"]),
+    ]
+
+
+def build_site(
+    book: Book, outcomes: Sequence[Outcome], inputs: Inputs, build: Path, *, preview: bool
+) -> None:
+    """Build the site of the finished chapters `outcomes`.
+
+    The site replaces the one before only when it is whole, and remembers its `inputs`. A `preview`
+    has these chapters only, lies in a folder of its own, and may refer to pages that it does not
+    have.
 
     Raises:
         InputError: a figure of a chapter has no alternative text.
@@ -39,18 +136,16 @@ def build_site(book: Book, outcomes: Sequence[Outcome], build: Path, *, preview:
     """
     stage = build / "stage"
     shutil.rmtree(stage, ignore_errors=True)
-    shutil.copytree(
-        book.root / "book",
-        stage / "book",
-        ignore=shutil.ignore_patterns("*.ipynb", ".ipynb_checkpoints", "__pycache__"),
-    )
-    shutil.copyfile(book.root / "_config.yml", stage / "_config.yml")
-    toc = _preview_toc(book, outcomes) if preview else (book.root / "_toc.yml").read_text("utf-8")
+    for path in [book.root / "_config.yml", *_pages_and_assets(book.root / "book")]:
+        page = stage / path.relative_to(book.root)
+        page.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, page)
+    toc = _toc(book, [outcome.chapter for outcome in outcomes], preview)
     (stage / "_toc.yml").write_text(toc, encoding="utf-8")
     for outcome in outcomes:
         assert outcome.notebook is not None
-        page = stage / outcome.chapter.source.relative_to(book.root)
         executed = nbformat.read(outcome.notebook, as_version=4)
+        page = stage / _place(book, outcome.chapter)
         write_notebook(stage_chapter(outcome.chapter, executed), page)
 
     log = build / "site.log"
@@ -60,10 +155,10 @@ def build_site(book: Book, outcomes: Sequence[Outcome], build: Path, *, preview:
         code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT).returncode
     if code:
         raise SiteError(f"the site has problems, all of them in {log}:\n{_problems(log, stage)}")
-    target = build / "preview" / "html" if preview else build / "html"
-    _swap(stage / "_build" / "html", target)
+    html = stage / "_build" / "html"
+    (html / MADE_FROM).write_text(json.dumps(inputs, indent=1), encoding="utf-8")
+    swap(html, site_folder(build, preview=preview))
     shutil.rmtree(stage)
-    return target / "index.html"
 
 
 def stage_chapter(chapter: Chapter, executed: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -147,11 +242,25 @@ def _stage_figure(chapter: Chapter, cell: nbformat.NotebookNode) -> None:
         )  # fmt: skip
 
 
-def _preview_toc(book: Book, outcomes: Sequence[Outcome]) -> str:
-    entries = [
-        outcome.chapter.source.relative_to(book.root).with_suffix("").as_posix()
-        for outcome in outcomes
-    ] + book.pages
+def _pages_and_assets(folder: Path) -> list[Path]:
+    """Return the files of the book that are no notebooks."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file()
+        and path.suffix != ".ipynb"
+        and not {".ipynb_checkpoints", "__pycache__"} & set(path.parts)
+    )
+
+
+def _place(book: Book, chapter: Chapter) -> str:
+    return chapter.source.relative_to(book.root).as_posix()
+
+
+def _toc(book: Book, chapters: Sequence[Chapter], preview: bool) -> str:
+    if not preview:
+        return (book.root / "_toc.yml").read_text("utf-8")
+    entries = [_place(book, chapter).removesuffix(".ipynb") for chapter in chapters] + book.pages
     toc: dict[str, Any] = {"format": "jb-book", "root": entries[0]}
     if entries[1:]:
         toc["chapters"] = [{"file": entry} for entry in entries[1:]]
@@ -165,7 +274,7 @@ def _problems(log: Path, stage: Path) -> str:
     return "\n".join(f"  {line}" for line in shown[:PROBLEMS_SHOWN])
 
 
-def _swap(new: Path, target: Path) -> None:
+def swap(new: Path, target: Path) -> None:
     """Put the folder `new` in the place of `target`."""
     old = target.with_name(f"{target.name}.old")
     shutil.rmtree(old, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 import os
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,36 +11,21 @@ from tabulate import tabulate
 
 from implreg.book.chapters import CHAPTERS_PARAMETER, Book, Chapter, Values, load_book, parse_value
 from implreg.book.execute import (
-    CELL_TIMEOUT,
     ChapterError,
     Outcome,
     check_output_file,
+    keep_runs,
     run_chapter,
     run_chapters,
 )
-from implreg.book.site import SiteError, build_site
+from implreg.book.plan import Step, plan
+from implreg.book.site import SiteError, build_site, site_folder, site_inputs, site_reasons
+from implreg.commands import options
 from implreg.errors import InputError, prepare_folder
-from implreg.runs import STORE
+from implreg.settings import SCHEDULER
 
-_build_dir = click.option(
-    "--build-dir",
-    type=click.Path(path_type=Path),
-    default=Path("_build"),
-    show_default=True,
-    help="Folder of all results.",
-)
-_profile = click.option(
-    "--profile", default="default", show_default=True, help="Named set of parameters."
-)
 _parameters = click.option(
     "-p", "given", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a parameter."
-)
-_cell_timeout = click.option(
-    "--cell-timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    default=CELL_TIMEOUT,
-    show_default=True,
-    help="Seconds that one cell may take.",
 )
 
 
@@ -60,14 +46,16 @@ def list_chapters() -> None:
 @click.command()
 @click.argument("chapter")
 @_parameters
-@_profile
+@options.profile
+@options.scheduler
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Notebook to write.")
-@_build_dir
-@_cell_timeout
+@options.build_dir
+@options.cell_timeout
 def run(
     chapter: str,
     given: tuple[tuple[str, str], ...],
     profile: str,
+    scheduler: str | None,
     output: Path | None,
     build_dir: Path,
     cell_timeout: float,
@@ -79,7 +67,8 @@ def run(
     if chosen.reads_chapters:
         values = {CHAPTERS_PARAMETER: str(build_dir / "executed")} | values
     target = check_output_file(output or build_dir / "run" / chosen.source.name)
-    _keep_runs(build_dir / "runs")
+    keep_runs(build_dir / "runs")
+    _use(scheduler)
     start = time.monotonic()
     try:
         run_chapter(
@@ -99,16 +88,20 @@ def run(
 
 @click.command()
 @click.argument("chapters", nargs=-1)
-@_profile
+@options.profile
 @_parameters
-@click.option("--force", is_flag=True, help="Run chapters again even if nothing changed.")
-@_build_dir
-@_cell_timeout
+@click.option("--force", is_flag=True, help="Run and build again even if nothing changed.")
+@click.option("--why", is_flag=True, help="Only say what would be done, and why.")
+@options.scheduler
+@options.build_dir
+@options.cell_timeout
 def book(
     chapters: tuple[str, ...],
     profile: str,
+    scheduler: str | None,
     given: tuple[tuple[str, str], ...],
     force: bool,
+    why: bool,
     build_dir: Path,
     cell_timeout: float,
 ) -> None:
@@ -126,8 +119,13 @@ def book(
             f"parameter {CHAPTERS_PARAMETER} is set by the book itself; take it out, or use run."
         )
     values = {c.name: _values(book, c, profile, given) for c in chosen}
+    preview = bool(chapters)
+    if why:
+        steps = plan(book, chosen, build=build_dir, profile=profile, values=values, force=force)
+        _explain(book, list(steps), build_dir, preview=preview, force=force)
+        return
     prepare_folder(build_dir)
-    _keep_runs(None if force else build_dir / "runs")
+    _use(scheduler)
     outcomes: list[Outcome] = []
     try:
         for outcome in run_chapters(
@@ -146,23 +144,57 @@ def book(
             raise click.ClickException(
                 "the site was not built, and the one before it was left as it is."
             )
-        click.echo("building the site")
-        start = time.monotonic()
-        page = build_site(book, outcomes, build_dir, preview=bool(chapters))
+        runs = {outcome.chapter.name: outcome.run for outcome in outcomes if outcome.run}
+        made = [outcome.chapter for outcome in outcomes]
+        inputs = site_inputs(book, made, runs, preview=preview)
+        if site_reasons(inputs, build_dir, preview=preview, force=force, running=[]):
+            click.echo("building the site")
+            start = time.monotonic()
+            build_site(book, outcomes, inputs, build_dir, preview=preview)
+            state = f"ready after {time.monotonic() - start:.0f} s"
+        else:
+            state = "unchanged"
     except (KeyboardInterrupt, OSError) as error:
         click.echo(_kept(outcomes), err=True)
         raise error
     except SiteError as error:
         raise click.ClickException(str(error)) from error
-    click.echo(f"The site is ready after {time.monotonic() - start:.0f} s; open {page}")
+    click.echo(
+        f"The site is {state}; open {site_folder(build_dir, preview=preview) / 'index.html'}"
+    )
 
 
-def _keep_runs(folder: Path | None) -> None:
-    """Let the chapters' kernels keep finished runs in `folder`, unless the user chose another."""
-    if folder is not None:
-        os.environ.setdefault(STORE, str(prepare_folder(folder).resolve()))
+def _use(scheduler: str | None) -> None:
+    """Let the chapters' kernels hand their runs to `scheduler`."""
+    if scheduler:
+        os.environ[SCHEDULER] = scheduler
+
+
+def _explain(book: Book, steps: list[Step], build: Path, *, preview: bool, force: bool) -> None:
+    """Say for each chapter, and for the site, whether it is made again and why."""
+    runs, rows = {}, []
+    for step in steps:
+        if step.kept is not None:
+            runs[step.chapter.name] = run = step.kept
+            date = datetime.fromisoformat(run["date"]).astimezone()
+            text = f"unchanged, ran {date:%Y-%m-%d %H:%M} in {run['duration']:.0f} s"
+        else:
+            text = f"will run: {'; '.join(step.reasons)}"
+        rows.append((step.chapter.name, text))
+    click.echo(tabulate(rows, tablefmt="plain"))
+    click.echo()
+    reasons = site_reasons(
+        site_inputs(book, [step.chapter for step in steps], runs, preview=preview),
+        build,
+        preview=preview,
+        force=force,
+        running=[step.chapter.name for step in steps if step.kept is None],
+    )
+    if reasons:
+        click.echo(f"The site will be built: {'; '.join(reasons)}.")
     else:
-        os.environ.pop(STORE, None)
+        page = site_folder(build, preview=preview) / "index.html"
+        click.echo(f"The site is unchanged; open {page}")
 
 
 def _values(
