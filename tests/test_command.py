@@ -153,7 +153,7 @@ def test_tracing_needs_no_library_of_the_book(folder: Path) -> None:
     assert results() == FILES
     listed = without_papermill("--help")
     assert listed.code == 0
-    assert re.findall(r"^  (\w+)  ", listed.out, re.MULTILINE) == ["data", "trace"]
+    assert re.findall(r"^  (\w+)  ", listed.out, re.MULTILINE) == ["data", "runs", "trace"]
     needed = without_papermill("list")
     assert needed.code == 1
     assert needed.err == (

@@ -15,6 +15,7 @@ COMMANDS = {
     "list": "implreg.commands.book:list_chapters",
     "run": "implreg.commands.book:run",
     "runs": "implreg.commands.runs:runs",
+    "sweep": "implreg.commands.sweep:sweep",
     "trace": "implreg.commands.trace:trace_command",
 }
 
