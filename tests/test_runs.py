@@ -1,117 +1,379 @@
-"""Many runs: order, store, resumption."""
+"""Grids of runs: order, resumption, failures, and what is refused; with real processes."""
 
 import os
 import signal
 import subprocess
 import sys
-import textwrap
 import time
-from dataclasses import dataclass
+from collections import Counter
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 
+import _experiment
+import numpy as np
 import pandas as pd
 import pytest
+import torch
+from _experiment import Config, Data, Log
+from _processes import PROCESSES, alive, children, wait_until
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pandas.testing import assert_frame_equal
 
-from implreg import runs
 from implreg.errors import InputError
+from implreg.runs import LostWorkers, RunsFailed, Store, run_all, workers
+from implreg.runs.keys import origin_of
+from implreg.runs.work import Unlike, perform
 
+FOLDER = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def threads():
+    with ThreadPoolExecutor(2) as executor:
+        yield executor
+
+
+@pytest.fixture
+def log(tmp_path):
+    return Log(str(tmp_path / "log"))
+
+
+@pytest.fixture
+def store(tmp_path):
+    return str(tmp_path / "store")
+
+
+def plain(numbers):
+    """The table of runs of these numbers, without any machinery."""
+    tables = [_experiment.run(Config(n)).assign(number=n, seconds=0.0, does="") for n in numbers]
+    return pd.concat(tables, ignore_index=True)
+
+
+# The table
+
+
+def test_the_table_is_the_same_however_it_comes_about(store, threads):
+    configs = [Config(n) for n in (3, 1, 2)]
+    expected = plain([3, 1, 2])
+    with ProcessPoolExecutor(1, PROCESSES) as process, ThreadPoolExecutor(1) as thread:
+        given = [{"executor": executor} for executor in (process, threads, thread)]
+        for i, way in enumerate([{"workers": 1}, {"workers": 2}, *given]):
+            for place in (None, f"{store}{i}", f"{store}{i}"):
+                table = run_all(_experiment.run, configs, store=place, **way)
+                assert_frame_equal(table, expected)
+
+
+@settings(max_examples=50)
+@given(st.lists(st.integers(0, 9), min_size=1), st.lists(st.integers(0, 9)), st.booleans())
+def test_rows_are_in_the_order_of_configurations_and_each_of_these_runs_once(
+    threads, tmp_path_factory, numbers, before, kept
+):
+    log = Log(str(tmp_path_factory.mktemp("runs") / "log"))
+    options = {"executor": threads, "store": f"memory://{uuid4()}" if kept else None}
+    if before and kept:
+        run_all(_experiment.run, [Config(n, log=log) for n in before], **options)
+    table = run_all(_experiment.run, [Config(n, log=log) for n in numbers], **options)
+    assert_frame_equal(table, plain(numbers))
+    if kept:
+        assert sorted(map(int, log.words())) == sorted({*before, *numbers})
+
+
+def test_columns_that_the_run_reports_itself_are_kept_and_fields_of_many_values_left_out(threads):
+    table = run_all(_experiment.where, [Config(np.int64(3), does="x")], executor=threads)
+    assert [*table.columns] == ["process", "gpu", "number", "seconds", "does"]
+    assert table.number.tolist() == [3]
+
+
+def test_data_are_sent_once_to_each_process_and_not_with_each_run(tmp_path, log):
+    data = Data(log=log)
+    table = run_all(_experiment.run, [Config(n) for n in range(40)], data=data, workers=2)
+    assert_frame_equal(table.assign(value=table.value / 5.5**1), plain(range(40)))
+    assert 1 <= len(log.words()) <= 2 and len(set(log.words())) == len(log.words())
+
+
+# Kept runs, and clients that are killed
+
+
+def test_kept_runs_are_not_computed_again(store, log, threads, monkeypatch):
+    monkeypatch.setenv("IMPLREG_STORE", store)
+    run_all(_experiment.run, [Config(n, log=log) for n in (1, 2)], executor=threads)
+    run_all(_experiment.run, [Config(n, log=log) for n in (3, 2, 1)], executor=threads)
+    assert sorted(log.words()) == ["1", "2", "3"]
+
+
+def test_a_grid_whose_client_is_killed_three_times_loses_no_run_and_repeats_only_those_in_flight(
+    store, log
+):
+    configs = [Config(n, seconds=0.01, log=log) for n in range(200)]
+    orphans = []
+    for kill in (1, 2, 3):
+        client = PROCESSES.Process(
+            target=run_all, args=(_experiment.run, configs), kwargs={"store": store, "workers": 2}
+        )
+        client.start()
+        wait_until(lambda: len(log.words()) >= 50 * kill)  # noqa: B023
+        its_workers = children(client.pid)
+        assert len(its_workers) >= 2
+        orphans += its_workers
+        client.kill()  # alone, not its group
+        client.join()
+        assert client.exitcode == -signal.SIGKILL
+    wait_until(lambda: not alive(orphans), 20)
+    assert 100 < len(Store(store).entries()) < 200
+    table = run_all(_experiment.run, configs, store=store, workers=2)
+    begun = Counter(map(int, log.words()))
+    assert begun.keys() == set(range(200))
+    assert begun.total() <= 200 + 3 * (2 + 1)
+    elsewhere = [replace(config, log=Log()) for config in configs]
+    assert_frame_equal(table, run_all(_experiment.run, elsewhere, workers=2))
+
+
+SLOW = """
+import sys
+from _experiment import Config, Log, run
+from implreg.runs import run_all
+configs = [Config(n, seconds=0.05, log=Log(sys.argv[1])) for n in range(200)]
+run_all(run, configs, store=sys.argv[2] if len(sys.argv) > 2 else None, workers=1)
+"""
+
+
+def test_ctrl_c_says_what_is_kept_and_ends_the_workers(store, tmp_path):
+    """One client alone, and one with all of its group as in a terminal."""
+    logs = [Log(str(tmp_path / name)) for name in "ab"]
+    clients = [
+        subprocess.Popen(
+            [sys.executable, "-c", SLOW, log.path, *place], cwd=FOLDER, text=True,
+            stderr=subprocess.PIPE, start_new_session=True,
+        )
+        for log, place in zip(logs, ([store], []))
+    ]  # fmt: skip
+    for client, log, interrupt in zip(clients, logs, (os.kill, os.killpg)):
+        wait_until(lambda: len(log.words()) > 10)  # noqa: B023
+        its_workers = children(client.pid)
+        interrupt(client.pid, signal.SIGINT)
+        errors = client.communicate()[1]
+        assert client.returncode == -signal.SIGINT and "KeyboardInterrupt" in errors
+        wait_until(lambda: not alive(its_workers), 20)  # noqa: B023
+        if client is clients[0]:
+            kept = len(Store(store).entries())
+            assert f"Stopped: {kept} of 200 runs are kept in {store}; the same call" in errors
+        else:
+            assert "of 200 runs; none is kept, as there is no store." in errors
+
+
+def test_what_stops_a_grid_takes_back_the_runs_that_a_given_executor_has_not_begun(log):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    configs = [Config(n, seconds=0.05, log=log) for n in range(50)]
+    before = signal.signal(signal.SIGALRM, stop)
+    with ThreadPoolExecutor(1) as executor:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.3)
+            with pytest.raises(KeyboardInterrupt):
+                run_all(_experiment.run, configs, executor=executor)
+        finally:
+            signal.signal(signal.SIGALRM, before)
+    assert 1 <= len(log.words()) < 50
+
+
+# Failures
+
+
+def test_failures_are_collected_while_all_other_runs_go_on(store, log):
+    does = ["", "raise", "exit", "", "return a number", "return objects", "miss", ""]
+    configs = [Config(n, does=what, log=log) for n, what in enumerate(does)]
+    with pytest.raises(
+        RunsFailed, match=r"5 of 8 runs failed, the first one Config\(number=1"
+    ) as e:
+        run_all(_experiment.run, configs, store=store, workers=2)
+    found = e.value.failures
+    assert [failure.config for failure in found] == [configs[n] for n in (1, 2, 4, 5, 6)]
+    assert [failure.error.split(":")[0] for failure in found] == [
+        "ValueError", "SystemExit", "InputError", "InputError", "OSError",
+    ]  # fmt: skip
+    assert found[0].error == "ValueError: this number is no good"
+    assert 'raise ValueError("this number' in found[0].traceback
+    assert "a pandas DataFrame, got an object of the type int" in found[2].error
+    assert "columns of one type each that Parquet can hold" in found[3].error
+    expected = plain([0, 3, 7]).assign(does="")
+    assert_frame_equal(e.value.table, expected)
+    # What may be gone the next time is tried again at once, twice; all others the next time.
+    assert Counter(log.words())["6"] == 3 and Counter(log.words())["1"] == 1
+    files = [Path(entry.path).suffix for entry in Store(store).entries()]
+    assert Counter(files) == {".parquet": 3, ".json": 5}
+    with pytest.raises(RunsFailed):
+        run_all(_experiment.run, configs, store=store, workers=2, retries=0)
+    again = Counter(log.words())
+    assert again["0"] == 1 and again["1"] == 2 and again["6"] == 4
+
+
+def test_a_run_that_failed_is_tried_again_by_the_next_call_and_then_no_failure_any_more(
+    store, log, threads
+):
+    configs = [Config(1, does="raise once", log=log), Config(2, log=log)]
+    with pytest.raises(RunsFailed):
+        run_all(_experiment.run, configs, store=store, executor=threads)
+    assert [entry.failed for entry in Store(store).entries()].count(True) == 1
+    assert len(run_all(_experiment.run, configs, store=store, executor=threads)) == 4
+    assert [entry.failed for entry in Store(store).entries()] == [False, False]
+    assert sorted(log.words()) == ["1", "1", "2"]
+
+
+@given(st.integers(0, 3))
+def test_a_run_is_retried_as_often_as_asked_and_only_if_that_may_help(
+    threads, tmp_path_factory, retries
+):
+    log = Log(str(tmp_path_factory.mktemp("runs") / "log"))
+    configs = [Config(n, does=what, log=log) for n, what in enumerate(["miss", "raise", "exit"])]
+    with pytest.raises(RunsFailed):
+        run_all(_experiment.run, configs, executor=threads, retries=retries)
+    assert Counter(log.words()) == {"0": retries + 1, "1": 1, "2": 1}
+
+
+def test_a_run_that_succeeds_at_its_second_try_is_no_failure(threads, log):
+    table = run_all(_experiment.run, [Config(1, does="miss once", log=log)], executor=threads)
+    assert_frame_equal(table.assign(does=""), plain([1]))
+
+
+def test_a_run_that_kills_its_process_is_found_among_innocent_ones_and_fails_alone(store, log):
+    configs = [
+        Config(n, seconds=0.0 if n == 5 else 0.2, does="kill" if n == 5 else "", log=log)
+        for n in range(12)
+    ]
+    with pytest.raises(RunsFailed) as e:
+        run_all(_experiment.run, configs, store=store, workers=2, retries=0)
+    (failure,) = e.value.failures
+    assert failure.config == configs[5] and "its worker was killed" in failure.error
+    table = plain(n for n in range(12) if n != 5).assign(seconds=0.2)
+    assert_frame_equal(e.value.table, table)
+    assert Counter(log.words())["5"] == 2  # among others, and alone
+    assert len(run_all(_experiment.run, configs[:5], store=store)) == 10
+
+
+def test_a_given_executor_that_breaks_keeps_what_had_finished(store, capfd):
+    configs = [Config(n, does="kill" if n == 20 else "") for n in range(40)]
+    with ProcessPoolExecutor(1, PROCESSES) as executor:
+        with pytest.raises(LostWorkers, match="pass a new one"):
+            run_all(_experiment.run, configs, store=store, executor=executor)
+        with pytest.raises(BrokenExecutor):
+            executor.submit(int)
+    assert len(Store(store).entries()) == 20
+    assert f"Stopped: 20 of 40 runs are kept in {store}" in capfd.readouterr().err
+
+
+# What is refused
+
+BAD = {
+    "configs must hold at least one configuration, got none": {"configs": []},
+    "configs must be instances of a frozen dataclass, got 3": {"configs": [3]},
+    "configs must be instances of a frozen dataclass, got <class": {"configs": [Config]},
+    "configs must hold numbers, text, .* got a builtins.module": {
+        "configs": [Config(os)], "store": "memory://bad",
+    },
+    "data must hold numbers, text, .* got a _io.TextIOWrapper": {"data": sys.__stdin__},
+    "run must be a function at the top level of a module, got .*lambda": {"run": lambda c: None},
+    "retries must be a whole number of at least 0, got -1": {"retries": -1},
+    "workers must be a whole number of at least 1, got 0": {"workers": 0},
+    "workers is for processes of this machine, got 2 with an executor": {
+        "workers": 2, "executor": ThreadPoolExecutor(1),
+    },
+    "gpu asks for a GPU, but torch finds none here": {"gpu": True},
+    "gpu is for processes and for Dask, got an executor": {
+        "gpu": True, "executor": ThreadPoolExecutor(1),
+    },
+    "store must be a folder or a URL that fsspec can open, got nosuch://a": {"store": "nosuch://a"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("sentence", BAD)
+def test_what_cannot_be_used_is_refused_in_one_sentence(sentence, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    arguments = {"run": _experiment.run, "configs": [Config(1)]} | BAD[sentence]
+    with pytest.raises(InputError, match=sentence) as e:
+        run_all(**arguments)
+    assert str(e.value).endswith(".") and "\n" not in str(e.value)
+
+
+def test_a_worker_with_other_libraries_than_the_client_runs_nothing(log):
+    origin = origin_of(_experiment.run, None, keyed=True)
+    other = replace(origin, versions=origin.versions | {"numpy": "1.0"})
+    answer = perform(_experiment.run, Config(1, log=log), None, other)
+    assert isinstance(answer, Unlike) and f"numpy {np.__version__}" in answer.difference
+    assert not log.words()
+    assert isinstance(perform(_experiment.run, Config(1, log=log), None, origin), bytes)
+
+
+NOTEBOOK = """
+from dataclasses import dataclass
+import pandas as pd
+from implreg.errors import InputError
+from implreg.runs import run_all
 
 @dataclass(frozen=True)
 class Config:
     number: int
-    log: str
-    name: str = "a"
-    ignored: tuple[int, ...] = (1, 2)
+
+def run(config, data):
+    return pd.DataFrame({"value": [config.number * data]})
+
+configs = [Config(n) for n in range(3)]
+try:
+    run_all(run, configs, data=2, store="store")
+except InputError as error:
+    print(error)
+print(run_all(run, configs, data=2, workers=2).value.tolist())
+"""
 
 
-def square(config: Config) -> pd.DataFrame:
-    with Path(config.log).open("a") as log:
-        log.write(f"{config.number}\n")
-    return pd.DataFrame({"square": [config.number**2] * 2})
+def test_a_function_of_a_notebook_runs_without_a_store_and_is_refused_with_one(tmp_path):
+    done = subprocess.run([sys.executable, "-"], input=NOTEBOOK, cwd=tmp_path, text=True,
+                          capture_output=True)  # fmt: skip
+    refusal, table = done.stdout.splitlines()
+    assert "run must be a function of a module with a source file" in refusal
+    assert "move it into a .py file or leave the store out." in refusal
+    assert table == "[0, 2, 4]"
+    assert not (tmp_path / "store").exists()
 
 
-def test_rows_come_in_the_order_of_the_configurations(tmp_path: Path) -> None:
-    log = str(tmp_path / "log")
-    table = runs.run_all(square, [Config(n, log) for n in (3, 1, 2)])
-    assert table.square.tolist() == [9, 9, 1, 1, 4, 4]
-    assert table.number.tolist() == [3, 3, 1, 1, 2, 2]
-    assert set(table.columns) == {"square", "number", "log", "name"}
+# GPUs
 
 
-def test_kept_runs_are_not_computed_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(runs.STORE, str(tmp_path / "store"))
-    log = tmp_path / "log"
-    first = runs.run_all(square, [Config(n, str(log)) for n in (1, 2)])
-    again = runs.run_all(square, [Config(n, str(log)) for n in (1, 2, 3)])
-    assert again[:4].equals(first)
-    assert sorted(log.read_text().split()) == ["1", "2", "3"]
-    monkeypatch.setattr(runs, "code_version", lambda: "another version of the package")
-    runs.run_all(square, [Config(1, str(log))])
-    assert sorted(log.read_text().split()) == ["1", "1", "2", "3"]
+def claim(names, log):
+    workers._claim(names)
+    log.write(f"{os.getpid()}:{os.environ['CUDA_VISIBLE_DEVICES']}")
+    time.sleep(600)
 
 
-def test_damaged_entries_are_computed_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(runs.STORE, str(tmp_path / "store"))
-    log = tmp_path / "log"
-    first = runs.run_all(square, [Config(1, str(log))])
-    (entry,) = (tmp_path / "store").rglob("output.pkl")
-    entry.write_bytes(entry.read_bytes()[:40])
-    again = runs.run_all(square, [Config(1, str(log))])
-    assert again.equals(first)
-    assert log.read_text().split() == ["1", "1"]
+def test_each_process_has_a_gpu_of_its_own_which_is_free_again_when_it_is_killed(log):
+    names = sorted(f"GPU-{uuid4()}/{i}" for i in range(2))
+    processes = [PROCESSES.Process(target=claim, args=(names, log)) for _ in range(3)]
+    try:
+        for process in processes:
+            process.start()
+        wait_until(lambda: len(log.words()) == 2)
+        time.sleep(0.5)
+        held = dict(word.split(":") for word in log.words())
+        assert sorted(held.values()) == names
+        killed = next(p for p in processes if str(p.pid) in held)
+        killed.kill()
+        wait_until(lambda: len(log.words()) == 3)
+        pid, name = log.words()[2].split(":")
+        assert pid not in held and name == held[str(killed.pid)]
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
 
 
-def test_interrupted_runs_are_resumed(tmp_path: Path) -> None:
-    """A real process, killed in the middle of its runs."""
-    script = tmp_path / "grid.py"
-    script.write_text(
-        textwrap.dedent(
-            """
-            import sys, time
-            from dataclasses import dataclass
-            from pathlib import Path
-            import pandas as pd
-            from implreg import runs
-
-            @dataclass(frozen=True)
-            class Config:
-                number: int
-
-            def slow(config):
-                with Path("log").open("a") as log:
-                    log.write(f"{config.number}\\n")
-                time.sleep(0.2)
-                return pd.DataFrame({"twice": [2 * config.number]})
-            """
-        )
-    )
-    main = (
-        "import grid; configs = [grid.Config(n) for n in range(12)]; "
-        "print(grid.runs.run_all(grid.slow, configs).twice.sum())"
-    )
-    log = tmp_path / "log"
-    environment = os.environ | {runs.STORE: str(tmp_path / "store"), "PYTHONPATH": str(tmp_path)}
-
-    def start() -> subprocess.Popen[str]:
-        return subprocess.Popen([sys.executable, "-c", main], cwd=tmp_path, env=environment,
-                                stdout=subprocess.PIPE, text=True,
-                                start_new_session=True)  # fmt: skip
-
-    process = start()
-    while not log.exists() or len(log.read_text().split()) < 7:
-        assert process.poll() is None
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert start().communicate()[0].split() == [str(2 * sum(range(12)))]
-    begun = [int(line) for line in log.read_text().split()]
-    assert set(begun) == set(range(12))
-    workers = 2 * (os.cpu_count() or 1)  # joblib hands out tasks ahead of time
-    assert len(begun) <= 12 + workers
-
-
-def test_refuses_an_empty_grid() -> None:
-    with pytest.raises(InputError, match="configs must hold at least one"):
-        runs.run_all(square, [])
+def test_runs_that_need_a_gpu_share_none(monkeypatch):
+    names = sorted(f"GPU-{uuid4()}" for _ in range(2))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", ", ".join(names))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    table = run_all(_experiment.where, [Config(n, seconds=0.05) for n in range(12)], gpu=True)
+    pairs = table[["process", "gpu"]].drop_duplicates()
+    assert sorted(pairs.gpu) == names
+    assert pairs.process.nunique() == 2

@@ -1,7 +1,7 @@
 """``python -m implreg runs``: what is kept in a store of finished runs."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,10 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from implreg.errors import InputError, explain_os_error
-from implreg.runs import STORE, Store, code_version
+from implreg.runs import Store
+from implreg.runs.keys import known_code
 from implreg.runs.store import Damaged, Entry, decode
+from implreg.settings import STORE
 
 _SHORT = 12  # digits of a key
 _FIELDS = 60  # characters of a configuration
@@ -45,7 +47,10 @@ class Run:
             return "damaged"
         if self.entry.failed:
             return "failed"
-        return "kept" if self.meta["code"] == _code(self.entry.experiment) else "older code"
+        code = known_code(self.entry.experiment.rpartition(".")[0])
+        if not code:
+            return "unknown code"
+        return "kept" if self.meta["code"] == code else "older code"
 
 
 @click.group()
@@ -61,9 +66,12 @@ def ls(experiment: str | None, place: str) -> None:
     store = _open(place)
     if experiment is None:
         overview = [
-            (name, sum(not e.failed for e in found), sum(e.failed for e in found), _size(found))
+            (
+                name, len({e.key for e in found if not e.failed}),
+                sum(e.failed for e in found), _size(found),
+            )
             for name, found in _by_experiment(store).items()
-        ]
+        ]  # fmt: skip
         click.echo(tabulate(overview, headers=("experiment", "runs", "failed", "size")))
     else:
         rows = [
@@ -73,7 +81,8 @@ def ls(experiment: str | None, place: str) -> None:
             )
             for run in _read(store, _of(store, experiment))
         ]  # fmt: skip
-        click.echo(tabulate(rows, headers=("key", "status", "date", "seconds", "configuration")))
+        heads = ("key", "status", "date", "seconds", "configuration")
+        click.echo(tabulate(rows, headers=heads, disable_numparse=[0]))
 
 
 @runs.command("show")
@@ -94,7 +103,7 @@ def show(key: str, place: str) -> None:
     if run.table is None:
         click.echo(run.meta["traceback"])
     elif len(run.table) == 1:
-        click.echo(_plain(run.table.iloc[0].to_dict()))
+        click.echo(_plain(run.table.to_dict("records")[0]))
     else:
         click.echo(run.table.to_string(index=False))
 
@@ -145,28 +154,29 @@ def rm(
 @runs.command("export")
 @click.argument("experiment")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--older", is_flag=True, help="Also runs of other code than that of today.")
+@click.option("--older", is_flag=True, help="Also runs of code that is not known to be today's.")
 @_store
 def export(experiment: str, file: Path, older: bool, place: str) -> None:
     """Write one tidy table of all runs of EXPERIMENT to FILE (.parquet or .csv)."""
     if file.suffix not in (".parquet", ".csv"):
         raise InputError(f"FILE must end in .parquet or .csv, got {file}; name such a file.")
     store = _open(place)
-    wanted = ("kept", "older code") if older else ("kept",)
+    wanted = ("kept", "older code", "unknown code") if older else ("kept",)
     found = list(_read(store, _of(store, experiment)))
-    tables = []
+    tables: dict[str, pd.DataFrame] = {}
     for run in found:
         if run.table is not None and run.meta is not None and run.status in wanted:
+            own = {"key": run.entry.key, "code": run.meta["code"], "date": run.meta["date"]}
             config = {k: v for k, v in run.meta["config"].items() if k not in run.table}
             plain = {k: v for k, v in config.items() if isinstance(v, str | int | float)}
-            own = {"key": run.entry.key, "code": run.meta["code"], "date": run.meta["date"]}
-            tables.append(run.table.assign(**plain, **own))
+            columns = plain | {k: v for k, v in own.items() if k not in (*run.table, *config)}
+            tables.setdefault(run.entry.key, run.table.assign(**columns))
     if not tables:
         raise click.ClickException(
             f"no run of {experiment} in {store.place} is of today's code; add --older to take "
             f"all {len(found):,}."
         )
-    table = pd.concat(tables, ignore_index=True)
+    table = pd.concat(tables.values(), ignore_index=True)
     try:
         if file.suffix == ".csv":
             table.to_csv(file, index=False)
@@ -174,7 +184,7 @@ def export(experiment: str, file: Path, older: bool, place: str) -> None:
             table.to_parquet(file, index=False)
     except OSError as error:
         raise click.ClickException(explain_os_error(error, file)) from error
-    left = len(found) - len(tables)
+    left = len({run.entry.key for run in found}) - len(tables)
     more = f"; left out: {left:,}, see runs ls {experiment}" if left else ""
     click.echo(f"{file} has {len(table):,} rows; runs: {len(tables):,}{more}.")
 
@@ -233,16 +243,9 @@ def _read(store: Store, entries: Sequence[Entry]) -> Iterator[Run]:
             yield Run(entry, None, None)
 
 
-def _code(experiment: str) -> str:
-    """The version of an experiment's code today, "" if it is not to be found."""
-    try:
-        return code_version(experiment.rpartition(".")[0])
-    except InputError:
-        return ""
-
-
-def _plain(rows: dict[str, Any]) -> str:
-    return tabulate([(k, str(v)) for k, v in rows.items()], tablefmt="plain", disable_numparse=True)
+def _plain(rows: Mapping[Any, Any]) -> str:
+    lines = [(name, str(value)) for name, value in rows.items()]
+    return str(tabulate(lines, tablefmt="plain", disable_numparse=True))
 
 
 def _seconds(meta: dict[str, Any] | None) -> str:

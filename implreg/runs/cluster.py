@@ -2,6 +2,7 @@
 
 import logging
 import time
+from concurrent.futures import Executor
 from contextlib import suppress
 from typing import Any
 
@@ -41,22 +42,22 @@ class Cluster(Workers):
             ) from error
         self._distributed = distributed
         self._resources = {"resources": {"GPU": 1}} if gpu else {}
-        self._levels = {name: logging.getLogger(name).level for name in _LOGS}
-        for name in _LOGS:
-            logging.getLogger(name).setLevel(logging.CRITICAL)
         self._own = None
         if address == LOCAL:
             self._own = distributed.LocalCluster(threads_per_worker=1, dashboard_address=None)
             address = self._own.scheduler_address
         self.address = address
-        self._folder = None
-        self._connect()
+        super().__init__(self._connect())
+        for name in _LOGS:
+            logging.getLogger(name).addFilter(self._mute)
 
     def share(self, data: Any) -> Any:
         """Send `data` to every worker; those that come later fetch it from these, once."""
         told = False
         while not self._workers():
-            if not told:
+            if self.gone():
+                self.renew()
+            elif not told:
                 say(self.waiting())
                 told = True
             time.sleep(0.2)
@@ -73,7 +74,7 @@ class Cluster(Workers):
         deadline = time.monotonic() + _PATIENCE
         while True:
             try:
-                self._connect()
+                self.executor = self._connect()
                 break
             except InputError as error:
                 if time.monotonic() > deadline:
@@ -89,7 +90,7 @@ class Cluster(Workers):
     def gone(self) -> bool:
         """Whether the connection is lost or the scheduler another one."""
         client = self._client
-        return client.status != "running" or client.scheduler_info()["id"] != self._scheduler
+        return client.status != "running" or client.scheduler_info().get("id") != self._scheduler
 
     def waiting(self) -> str:
         """Return that there are no workers, if so."""
@@ -105,10 +106,10 @@ class Cluster(Workers):
         self._disconnect()
         if self._own is not None:
             self._own.close(timeout=_CONNECT)
-        for name, level in self._levels.items():
-            logging.getLogger(name).setLevel(level)
+        for name in _LOGS:
+            logging.getLogger(name).removeFilter(self._mute)
 
-    def _connect(self) -> None:
+    def _connect(self) -> Executor:
         try:
             self._client = self._distributed.Client(
                 self.address, timeout=_CONNECT, set_as_default=False
@@ -118,12 +119,17 @@ class Cluster(Workers):
                 f"executor must be the address of a Dask scheduler, but none answers at "
                 f"{self.address}; start one with dask scheduler and pass the address it prints."
             ) from error
-        self.executor = self._client.get_executor(pure=False, **self._resources)
         self._scheduler = self._client.scheduler_info()["id"]
+        return self._client.get_executor(  # type: ignore[no-any-return]
+            pure=False, **self._resources
+        )
+
+    def _mute(self, record: logging.LogRecord) -> bool:
+        return False
 
     def _disconnect(self) -> None:
         with suppress(Exception):  # of a connection that is gone already
             self._client.close(timeout=1)
 
     def _workers(self) -> int:
-        return len(self._client.scheduler_info()["workers"])
+        return len(self._client.scheduler_info().get("workers", ()))  # {} without a connection

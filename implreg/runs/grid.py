@@ -1,14 +1,13 @@
 """A grid: many runs of an experiment, in parallel, kept, resumed where they were interrupted."""
 
 import os
-from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import CancelledError, Executor, Future
-from dataclasses import asdict, dataclass, is_dataclass
+from concurrent.futures import Executor
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 from tqdm import tqdm
@@ -16,21 +15,18 @@ from tqdm import tqdm
 from implreg.checks import check_count
 from implreg.errors import InputError, explain_os_error
 from implreg.runs.cluster import Cluster
+from implreg.runs.execute import execute
 from implreg.runs.keys import Origin, origin_of
 from implreg.runs.report import counted, say
 from implreg.runs.store import Damaged, Store, decode
-from implreg.runs.work import Failed, Unlike, failed, perform
+from implreg.runs.work import Failed
 from implreg.runs.workers import LostWorkers, Processes, Workers
+from implreg.settings import SCHEDULER, STORE
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 C = TypeVar("C", bound="DataclassInstance")
-
-STORE = "IMPLREG_STORE"
-SCHEDULER = "IMPLREG_SCHEDULER"
-_QUIET = 10  # seconds without a result after which a user may be told why
-_LOSSES = 3  # in a row, without a result between them
 
 
 @dataclass(frozen=True)
@@ -111,13 +107,12 @@ def run_all(
         LostWorkers: the workers are gone for good; what had finished is kept.
         OSError: the store cannot be written. One that cannot be written any more, as on a full
             disk, is reported, and the runs go on.
-
-    Source: figures 2 to 6 of Kubo et al. (2019) are tables of this kind.
     """
     if not configs:
         raise InputError("configs must hold at least one configuration, got none; check the grid.")
     for config in configs:
-        if not is_dataclass(config) or isinstance(config, type):
+        frozen = getattr(type(config), "__dataclass_params__", None)
+        if frozen is None or not frozen.frozen:
             raise InputError(
                 f"configs must be instances of a frozen dataclass, got {config!r}; make it one."
             )
@@ -135,7 +130,7 @@ def run_all(
             grid.prepare()
             where = _workers(executor, workers, len(todo), gpu=gpu)
             try:
-                for key, result in _execute(run, todo, data, origin, where, retries):
+                for key, result in execute(run, todo, data, origin, where, retries):
                     grid.take(key, result)
                     bar.update()
             except BaseException as error:
@@ -256,129 +251,6 @@ class _Grid:
                 self.store.remove(path)
 
 
-class _Lost(Exception):
-    """Workers are gone, and with them the runs that they had."""
-
-
-def _execute(
-    run: Callable[..., pd.DataFrame],
-    configs: Mapping[str, Any],
-    data: Any,
-    origin: Origin,
-    workers: Workers,
-    retries: int,
-) -> Iterator[tuple[str, bytes | Failed]]:
-    """Yield the result of every run, in the order in which they end.
-
-    When workers are lost, so are the runs that they had. Where one of these may be the cause, they
-    run one at a time, before all others, until it is found or all of them are done.
-    """
-    queue = deque(configs)
-    suspects: set[str] = set()
-    tries: Counter[str] = Counter()
-    losses = 0
-    end: LostWorkers | None = None
-    pending: dict[Future[Any], str] = {}
-    ended: SimpleQueue[Future[Any]] = SimpleQueue()
-    shared = None if data is None else workers.share(data)
-    while queue or pending:
-        try:
-            while queue and len(pending) < (1 if suspects else workers.window):
-                future = _submit(workers, run, configs[queue[0]], shared, origin)
-                pending[future] = queue.popleft()
-                future.add_done_callback(ended.put)
-            future = _next(ended, workers)
-            if future not in pending:  # of workers that were lost
-                continue
-            result = _result(future, workers)
-        except _Lost as loss:
-            # What ended before the loss, or of itself, is in `ended` and stays there.
-            gone = {f: key for f, key in pending.items() if _is_lost(f, workers)}
-            for future in gone:
-                del pending[future]
-            again = list(gone.values()) or [queue.popleft()]
-            if workers.blames and len(again) == 1:
-                (key,) = again
-                tries[key] += 1
-                if tries[key] > retries:
-                    suspects.discard(key)
-                    again = []
-                    yield key, failed(LostWorkers(f"its worker was killed {tries[key]} times"))
-            elif workers.blames:
-                suspects.update(again)
-            losses += 1
-            queue.extendleft(reversed(again))
-            try:
-                if losses > _LOSSES and not workers.blames:
-                    raise LostWorkers(f"runs were lost {losses} times in a row ({loss})")
-                workers.renew()
-                shared = None if data is None else workers.share(data)
-            except LostWorkers as error:
-                end = error
-                queue.clear()  # what ended before is still taken
-            continue
-        key = pending.pop(future)
-        losses = 0
-        if isinstance(result, Failed) and result.passing and tries[key] < retries:
-            tries[key] += 1
-            queue.append(key)
-            continue
-        suspects.discard(key)
-        yield key, result
-    if end is not None:
-        raise end
-
-
-def _submit(
-    workers: Workers, run: Callable[..., pd.DataFrame], config: Any, data: Any, origin: Origin
-) -> "Future[Any]":
-    try:
-        return workers.submit(perform, run, config, data, origin)
-    except Exception as error:
-        if workers.lost(error):
-            raise _Lost(str(error)) from error
-        raise
-
-
-def _next(ended: "SimpleQueue[Future[Any]]", workers: Workers) -> "Future[Any]":
-    """Wait for a run to end, and say once what keeps it from ending, if that is known."""
-    told = ""
-    while True:
-        try:
-            return ended.get(timeout=_QUIET)
-        except Empty:
-            if workers.gone():
-                raise _Lost("the connection is gone") from None
-            news = workers.waiting()
-            if news != told:
-                say(news)
-            told = news
-
-
-def _result(future: "Future[Any]", workers: Workers) -> bytes | Failed:
-    """Return what a worker sent; raise `_Lost` if it is gone."""
-    try:
-        result = future.result()
-    except (Exception, CancelledError) as error:  # whatever an executor raises
-        if workers.lost(error):
-            raise _Lost(str(error)) from error
-        return failed(error)
-    if isinstance(result, Unlike):
-        raise InputError(
-            f"the workers must have the same code and libraries as the client, but have "
-            f"{result.difference}; install the same there, or start them again."
-        )
-    return result  # type: ignore[no-any-return]
-
-
-def _is_lost(future: "Future[Any]", workers: Workers) -> bool:
-    """Whether nothing will come of `future`, now that workers were lost."""
-    if not future.done() or future.cancelled():
-        return True
-    error = future.exception()
-    return error is not None and workers.lost(error)
-
-
 def _workers(
     executor: Executor | str | None, workers: int | None, tasks: int, *, gpu: bool
 ) -> Workers:
@@ -415,5 +287,5 @@ def _columns(config: "DataclassInstance", table: pd.DataFrame) -> dict[str, Any]
     return {
         name: value
         for name, value in asdict(config).items()
-        if isinstance(value, str | int | float) and name not in table
+        if isinstance(value, str | int | float | np.generic) and name not in table
     }

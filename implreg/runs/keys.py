@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
+from datetime import date, timedelta
 from enum import Enum
 from functools import cache
 from importlib.util import find_spec
@@ -20,6 +21,8 @@ from implreg.errors import InputError
 
 # A run returns a table: what draws figures, which a trace can do with itself, changes none.
 _DRAWS = "implreg.figures"
+# What its repr tells all about.
+_ATOMS = (bool, int, float, complex, str, bytes, Path, date, timedelta)
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Origin:
 
     Attributes:
         experiment: module and name of the function that runs.
-        code: hash of the modules that it imports, "" where no store asks for it.
+        code: hash of the modules that it imports, "" for a function of a notebook.
         versions: of Python and of the libraries that can change a number.
         data: fingerprint of the data that all runs share, "" if there are none.
     """
@@ -60,18 +63,17 @@ def origin_of(run: Callable[..., pd.DataFrame], data: object, *, keyed: bool) ->
     main = main_module() if module == "__main__" else None
     if main is not None:
         module = main[0]
-    code = code_version(module) if keyed else ""
+    known_code(module)  # now, for runs in this process: they notice an edit from here on
+    code = code_version(module) if keyed or source_of(module) else ""
     return Origin(
         f"{module}.{name}", code, versions(), "" if data is None else fingerprint(data, "data")
     )
 
 
-@cache
 def code_version(module: str) -> str:
-    """Return the hash of the source of `module` and of all that it imports, as first seen.
+    """Return the hash of the source of `module` and of all that it imports.
 
-    Once for each process, since that is also how often Python imports a module. Figures are left
-    out, and so are installed libraries, whose versions stand for them.
+    Figures are left out, and so are installed libraries, whose versions stand for them.
 
     Raises:
         InputError: the module has no source file, as in a notebook.
@@ -87,13 +89,22 @@ def code_version(module: str) -> str:
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
 
 
+@cache
+def known_code(module: str) -> str:
+    """Return `code_version` as this process first saw it; "" if there is no source file.
+
+    Asked right after `module` was imported, it is that of the code which runs here.
+    """
+    return code_version(module) if source_of(module) else ""
+
+
 def source_of(module: str) -> Path | None:
     """Return the source file of `module`, None if there is none."""
     main = main_module()
-    if main is not None and main[0] == module:
-        return main[1]
     file: str | None
-    if module in sys.modules:
+    if main is not None and main[0] == module:
+        file = str(main[1])
+    elif module in sys.modules:
         file = getattr(sys.modules[module], "__file__", None)
     else:
         try:
@@ -101,7 +112,8 @@ def source_of(module: str) -> Path | None:
         except (ImportError, ValueError):
             spec = None
         file = spec.origin if spec else None
-    return Path(file) if file and file.endswith(".py") else None
+    path = Path(file or "")  # of a notebook "", of a prompt "<stdin>"
+    return path if path.suffix == ".py" and root_of(module, path).file(module) else None
 
 
 def fingerprint(value: object, name: str = "configs") -> str:
@@ -129,18 +141,24 @@ def _parts(value: object, name: str) -> Iterator[bytes]:
     kind = f"{type(value).__module__}.{type(value).__qualname__}"
     if isinstance(value, Enum):
         yield f"{kind}.{value.name}".encode()
-    elif value is None or isinstance(value, bool | int | float | complex | str | bytes | Path):
+    elif value is None or value is pd.NA or isinstance(value, _ATOMS):
         yield f"{type(value).__name__}:{value!r}".encode()
-    elif isinstance(value, Tensor):
-        plain = value.detach().cpu().contiguous()
+    elif isinstance(value, Tensor) and value.layout is torch.strided:
+        plain = value.detach().cpu().resolve_conj().resolve_neg().contiguous()
         yield f"tensor:{plain.dtype}:{tuple(plain.shape)}".encode()
         yield plain.flatten().view(torch.uint8).numpy().tobytes() if plain.numel() else b""
-    elif isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biufcSUmM":
-        yield f"array:{value.dtype.str}:{value.shape}".encode()
-        yield np.ascontiguousarray(value).tobytes()
+    elif (
+        isinstance(value, np.ndarray | np.generic)
+        and not isinstance(value, np.ma.MaskedArray)
+        and value.dtype.kind in "biufcSUmM"
+    ):
+        dtype = value.dtype.newbyteorder("<")
+        yield f"array:{dtype.str}:{value.shape}".encode()
+        yield np.asarray(value, dtype).tobytes()
     elif isinstance(value, pd.DataFrame):
         yield f"table:{value.shape}".encode()
-        yield from _parts([*map(str, value.columns), *map(str, value.dtypes)], name)
+        labels = [list(axis) for axis in (value.index, value.index.names, value.columns)]
+        yield from _parts([*labels, *map(str, value.dtypes)], name)
         for column in range(value.shape[1]):
             yield from _parts(value.iloc[:, column].tolist(), name)
     elif isinstance(value, Mapping):

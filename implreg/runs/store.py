@@ -1,7 +1,7 @@
 """Where finished runs are kept: one Parquet file each, in a local folder or behind an fsspec URL.
 
-A file is called ``<experiment>/<key>-<hash of its bytes>.parquet``, so that one whose bytes have
-changed is told by its name alone. It is written beside its place and then moved there.
+A file is called ``<experiment>/<key>-<hash of key and bytes>.parquet``, so that one whose bytes or
+name have changed is told by its name alone. It is written beside its place and then moved there.
 """
 
 import hashlib
@@ -17,6 +17,7 @@ from typing import Any
 from uuid import uuid4
 
 import fsspec
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -83,10 +84,12 @@ class Store:
 
     def debris(self) -> list[str]:
         """Return the files of writers that were killed."""
+        folders = [self.root, *(f"{self.root}/{name}" for name in self._list(self.root))]
         return [
-            f"{self.root}/{experiment}/{name}"
-            for experiment in self._list(self.root)
-            for name in self._list(f"{self.root}/{experiment}")
+            f"{folder}/{name}"
+            for folder in folders
+            if not folder.endswith(".part")
+            for name in self._list(folder)
             if name.endswith(".part")
         ]
 
@@ -108,11 +111,11 @@ class Store:
         Raises:
             OSError: it cannot be written.
         """
-        return self._write(experiment, f"{key}-{_digest(content)}.parquet", content)
+        return self._write(experiment, f"{key}-{_digest(key, content)}.parquet", content)
 
     def put_failure(self, experiment: str, key: str, told: dict[str, Any]) -> str:
         """Keep what is known of a run that failed; the run itself will be tried again."""
-        return self._write(experiment, f"{key}.json", json.dumps(told, indent=1).encode())
+        return self._write(experiment, f"{key}.json", _json(told, indent=1))
 
     def remove(self, path: str) -> None:
         """Delete a file of the store if it is still there."""
@@ -140,7 +143,7 @@ class Store:
             content: bytes = self.files.cat_file(entry.path)
         except FileNotFoundError:  # another writer took it away
             return None
-        whole = entry.failed or entry.path.endswith(f"-{_digest(content)}.parquet")
+        whole = entry.failed or entry.path.endswith(f"-{_digest(entry.key, content)}.parquet")
         return content if whole else Damaged(entry.path)
 
     def _write(self, experiment: str, name: str, content: bytes) -> str:
@@ -158,7 +161,7 @@ class Store:
 
 
 def encode(table: pd.DataFrame, meta: dict[str, Any]) -> bytes:
-    """Return `table` as a Parquet file that carries `meta`, which JSON can hold.
+    """Return `table` as a Parquet file that carries `meta`.
 
     Raises:
         InputError: Parquet has no type for what a column holds.
@@ -170,9 +173,7 @@ def encode(table: pd.DataFrame, meta: dict[str, Any]) -> bytes:
             f"the table of a run must have columns of one type each that Parquet can hold, got one "
             f"that has not ({' '.join(str(error).split())}); return numbers or text."
         ) from error
-    arrow = arrow.replace_schema_metadata(
-        {**(arrow.schema.metadata or {}), _META: json.dumps(meta).encode()}
-    )
+    arrow = arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), _META: _json(meta)})
     buffer = io.BytesIO()
     pq.write_table(arrow, buffer, use_dictionary=False)  # of few rows
     return buffer.getvalue()
@@ -184,5 +185,12 @@ def decode(content: bytes) -> tuple[pd.DataFrame, dict[str, Any]]:
     return arrow.to_pandas(), json.loads(arrow.schema.metadata[_META])
 
 
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:_DIGITS]
+def _digest(key: str, content: bytes) -> str:
+    return hashlib.sha256(key.encode() + content).hexdigest()[:_DIGITS]
+
+
+def _json(told: dict[str, Any], indent: int | None = None) -> bytes:
+    """Return `told` as JSON: numbers of NumPy as numbers, and what it has no word for as text."""
+    return json.dumps(
+        told, indent=indent, default=lambda x: x.item() if isinstance(x, np.generic) else str(x)
+    ).encode()

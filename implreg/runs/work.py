@@ -14,7 +14,7 @@ import pandas as pd
 
 from implreg.dependencies import versions
 from implreg.errors import InputError
-from implreg.runs.keys import Origin, code_version, source_of
+from implreg.runs.keys import Origin, known_code
 from implreg.runs.store import encode
 
 # What may be gone the next time, as the same arguments may not.
@@ -108,6 +108,8 @@ def _difference(origin: Origin) -> str:
     if other:
         return f"{', '.join(other)} where the client has other versions"
     module = origin.experiment.rpartition(".")[0]
-    if origin.code and source_of(module) and code_version(module) != origin.code:
+    # Asked in any case, as a version is that of the time when it is asked for first.
+    code = known_code(module)
+    if code and origin.code and code != origin.code:
         return f"other code of {module}, or of what it imports"
     return ""

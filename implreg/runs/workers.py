@@ -10,6 +10,7 @@ from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import cloudpickle
 import loky
@@ -39,10 +40,13 @@ class Workers:
     def __init__(self, executor: Executor) -> None:
         self.executor = executor
         self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._tasks: WeakSet[Future[Any]] = WeakSet()
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
         """Hand out one task."""
-        return self.executor.submit(function, *arguments)
+        future = self.executor.submit(function, *arguments)
+        self._tasks.add(future)
+        return future
 
     def share(self, data: Any) -> Any:
         """Return what stands for `data` in the arguments of tasks: each worker reads it once."""
@@ -68,12 +72,19 @@ class Workers:
         """
         raise LostWorkers("the executor broke; pass a new one")
 
+    def restart(self) -> bool:
+        """Let the workers import all code again, if that is possible and was not done before."""
+        return False
+
     def waiting(self) -> str:
         """Return what a user should know when nothing has come back for a while, "" if nothing."""
         return ""
 
     def close(self, *, kill: bool) -> None:
-        """Let go of what `share` made, and with `kill` of runs under way."""
+        """Let go of what `share` made, and with `kill` of runs that are not under way yet."""
+        if kill:
+            for future in list(self._tasks):
+                future.cancel()
         if self._folder is not None:
             with suppress(OSError):
                 self._folder.cleanup()
@@ -111,11 +122,21 @@ class Processes(Workers):
         self.count = count
         self.threads = max(1, cores // count)
         self.window = count + 1  # one lies ready while a result is on its way
+        self.old = True  # processes may be those of an earlier grid
         super().__init__(self._pool())
 
     def renew(self) -> None:
         """Start processes again."""
         self.executor = self._pool()
+
+    def restart(self) -> bool:
+        """Replace processes of an earlier grid: the code may have been edited since."""
+        if not self.old:
+            return False
+        self.executor.shutdown(wait=True, kill_workers=True)  # type: ignore[call-arg]
+        self.renew()
+        self.old = False
+        return True
 
     def _pool(self) -> Executor:
         """The processes of the last grid if they are alike and still there, else new ones."""
