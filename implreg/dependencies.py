@@ -88,7 +88,9 @@ class Sources:
             if module != PACKAGE:
                 package = f"{module}.__init__" if path.name == "__init__.py" else module
                 stamp = path.stat()
-                todo += _imported_by(self, path, package, stamp.st_mtime_ns, stamp.st_size)
+                todo += _imported_by(
+                    self.roots[1:], path, package, stamp.st_mtime_ns, stamp.st_size
+                )
         return files
 
     def hashes(self, modules: Iterable[str]) -> dict[str, str]:
@@ -211,10 +213,10 @@ def _chains(tree: ast.AST, aliases: set[str]) -> Iterator[tuple[str, ...]]:
 
 @cache
 def _imported_by(
-    sources: Sources, path: Path, module: str, mtime: int, size: int
+    roots: tuple[Root, ...], path: Path, module: str, mtime: int, size: int
 ) -> frozenset[str]:
     """`Sources.imported` of a file, once for each time that it changes."""
-    return frozenset(sources.imported(path.read_text(encoding="utf-8"), module))
+    return frozenset(Sources(*roots).imported(path.read_text(encoding="utf-8"), module))
 
 
 @cache

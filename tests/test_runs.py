@@ -60,7 +60,7 @@ def test_the_table_is_the_same_however_it_comes_about(store, threads):
     expected = plain([3, 1, 2])
     with ProcessPoolExecutor(1, PROCESSES) as process, ThreadPoolExecutor(1) as thread:
         given = [{"executor": executor} for executor in (process, threads, thread)]
-        for i, way in enumerate([{"workers": 1}, {"workers": 2}, *given]):
+        for i, way in enumerate([{"workers": 2}, *given]):
             for place in (None, f"{store}{i}", f"{store}{i}"):
                 table = run_all(_experiment.run, configs, store=place, **way)
                 assert_frame_equal(table, expected)
@@ -325,7 +325,7 @@ try:
     run_all(run, configs, data=2, store="store")
 except InputError as error:
     print(error)
-print(run_all(run, configs, data=2, workers=2).value.tolist())
+print(run_all(run, configs, data=2, workers=1).value.tolist())
 """
 
 

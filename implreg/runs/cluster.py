@@ -44,7 +44,7 @@ class Cluster(Workers):
         self._resources = {"resources": {"GPU": 1}} if gpu else {}
         self._own = None
         if address == LOCAL:
-            self._own = distributed.LocalCluster(threads_per_worker=1, dashboard_address=None)
+            self._own = distributed.LocalCluster(threads_per_worker=1, dashboard_address=":0")
             address = self._own.scheduler_address
         self.address = address
         super().__init__(self._connect())
