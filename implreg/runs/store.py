@@ -182,7 +182,7 @@ def encode(table: pd.DataFrame, meta: dict[str, Any]) -> bytes:
 def decode(content: bytes) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return the table and the `meta` that `encode` was given."""
     arrow = pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
-    return arrow.to_pandas(), json.loads(arrow.schema.metadata[_META])
+    return arrow.to_pandas(use_threads=False), json.loads(arrow.schema.metadata[_META])
 
 
 def _digest(key: str, content: bytes) -> str:
