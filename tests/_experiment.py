@@ -55,18 +55,25 @@ class Data:
 def run(config, data=None):
     config.log.write(config.number)
     time.sleep(config.seconds)
-    first = config.log.words().count(str(config.number)) == 1
+    tries = config.log.words().count(str(config.number))
     match config.does:
         case "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         case "raise":
             raise ValueError("this number\nis no good")
-        case "raise once" if first:
+        case "raise once" if tries == 1:
             raise ValueError("not yet")
         case "miss":
             raise OSError("the network is down")
-        case "miss once" if first:
+        case "miss once" if tries == 1:
             raise OSError("the network is down")
+        case "miss at second try" if tries == 2:
+            raise OSError("the network is down")
+        case "meet":  # run at the same time as the next or last one
+            end = time.monotonic() + 30
+            while str(config.number ^ 1) not in config.log.words():
+                if time.monotonic() > end:
+                    raise ValueError("nobody came")
         case "exit":
             sys.exit(3)
         case "return a number":

@@ -142,7 +142,11 @@ class Processes(Workers):
         """The processes of the last grid if they are alike and still there, else new ones."""
         limits = dict.fromkeys((*_THREADS, "LOKY_MAX_CPU_COUNT"), str(self.threads))
         return loky.get_reusable_executor(  # type: ignore[no-any-return]
-            self.count, timeout=_IDLE, env=limits, initializer=_begin, initargs=(self.gpus,)
+            self.count,
+            timeout=_IDLE,
+            env=limits,
+            initializer=_begin,
+            initargs=(os.getpid(), self.gpus),
         )
 
     def close(self, *, kill: bool) -> None:
@@ -167,9 +171,9 @@ def gpus() -> list[str]:
     return [name.strip() for name in listed.split(",")][:count]
 
 
-def _begin(gpus: list[str]) -> None:
+def _begin(client: int, gpus: list[str]) -> None:
     """Prepare a process: it ends with the client, even if that is killed, and has its own GPU."""
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_with, args=(client,), daemon=True).start()
     if gpus:
         _claim(gpus)
 
