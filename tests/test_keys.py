@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,8 @@ from loky import get_reusable_executor
 
 from implreg import dependencies
 from implreg.errors import InputError
-from implreg.runs import fingerprint, run_all
+from implreg.runs import code_version, fingerprint, run_all
+from implreg.runs.keys import known_code
 
 FOLDER = Path(__file__).parent
 
@@ -148,6 +150,15 @@ def test_after_an_edit_processes_run_the_new_code_and_what_cannot_is_refused(com
     process.join()
     assert process.exitcode == 0
     assert computed() == 1
+
+
+def test_a_module_whose_code_is_not_in_the_file_of_its_name_has_no_version(tmp_path, monkeypatch):
+    for name, file in ("odd", "some.odd.py"), ("prompt", "<stdin>"), ("compiled", "compiled.so"):
+        (tmp_path / file).touch()
+        monkeypatch.setitem(sys.modules, name, SimpleNamespace(__file__=str(tmp_path / file)))
+        assert known_code(name) == ""
+        with pytest.raises(InputError, match="must be a function of a module with a source file"):
+            code_version(name)
 
 
 # Fingerprints
