@@ -92,10 +92,11 @@ def test_a_network_along_pairs_of_a_data_set(folder: Path) -> None:
     drawn = implreg.pairs(implreg.load("digits"), kind="different", count=5, seed=3)
     expected = implreg.trace(implreg.mlp(64, 20, 20, 10, seed=0), drawn)
     kept = implreg.Trace.load(Path("trace/trace.npz"))
-    assert torch.equal(kept.t, expected.t) and torch.equal(kept.gaps, expected.gaps)
+    for name in ("t", "gaps"):  # another process may have other threads, which round differently
+        torch.testing.assert_close(getattr(kept, name), getattr(expected, name), rtol=0, atol=1e-12)
     assert len(pd.read_csv("trace/switches.csv")) == len(expected.t)
     assert ElementTree.parse("trace/path.svg").getroot().tag.endswith("svg")
-    assert Path("trace/path.svg").read_text("utf-8") == expected[4].plot().svg
+    assert Path("trace/path.svg").read_text("utf-8") == kept[4].plot().svg
     assert Path("trace/path.png").read_bytes().startswith(b"\x89PNG")
     for name, value in summary(expected, drawn).items():
         assert re.search(rf"^{name.replace('_', ' ')} +{value:.6g}$", done.out, re.MULTILINE)

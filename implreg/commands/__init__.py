@@ -58,8 +58,9 @@ def cli() -> None:
 
 def main() -> int:
     """Run the command line and return the exit code."""
-    # What papermill logs of a failure is in our one sentence.
-    logging.getLogger("papermill").setLevel(logging.CRITICAL)
+    # What these log of a failure, and of the connection to a dead kernel, is in our one sentence.
+    for name in ("papermill", "tornado.application"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         code = cli.main(prog_name="python -m implreg", standalone_mode=False)
     except click.ClickException as error:
