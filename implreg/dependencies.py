@@ -111,12 +111,12 @@ class Sources:
     def _public(self, chain: tuple[str, ...]) -> set[str]:
         """Return the modules that ``implreg.a.b.c`` stands for, given as ``("a", "b", "c")``."""
         if not chain:
-            return set(_public().values())
+            return set(_face().values())
         if chain[0].startswith("__"):
             return set()
-        module = _public().get(chain[0], f"{PACKAGE}.{chain[0]}")
+        module = _face().get(chain[0], f"{PACKAGE}.{chain[0]}")
         if self.file(module) is None:
-            return set(_public().values())
+            return set(_face().values())
         names = {module}
         if module == f"{PACKAGE}.{chain[0]}":
             for name in chain[1:]:
@@ -220,7 +220,7 @@ def _imported_by(
 
 
 @cache
-def _public() -> dict[str, str]:
+def _face() -> dict[str, str]:
     """The module of each public name of this package, from the stub of its face."""
     stub = OWN.folder / PACKAGE / "__init__.pyi"
     names = {}

@@ -1,8 +1,10 @@
 """Settings of all tests."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from _experiment import Log
 from hypothesis import settings
 
 from implreg.settings import SCHEDULER, STORE
@@ -20,3 +22,23 @@ def no_store_of_another_test():
     yield
     for name in (STORE, SCHEDULER):
         os.environ.pop(name, None)
+
+
+# Of the tests of grids
+
+
+@pytest.fixture
+def log(tmp_path):
+    """Where the runs of `_experiment` write that they began."""
+    return Log(str(tmp_path / "log"))
+
+
+@pytest.fixture
+def store(tmp_path):
+    return str(tmp_path / "store")
+
+
+@pytest.fixture(scope="module")
+def threads():
+    with ThreadPoolExecutor(2) as executor:
+        yield executor

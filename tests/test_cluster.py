@@ -105,16 +105,6 @@ def empty(dask):
 
 
 @pytest.fixture
-def log(tmp_path):
-    return Log(str(tmp_path / "log"))
-
-
-@pytest.fixture
-def store(tmp_path):
-    return str(tmp_path / "store")
-
-
-@pytest.fixture
 def aside():
     """Threads for what happens while a grid runs."""
     with ThreadPoolExecutor(2) as threads:

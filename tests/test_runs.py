@@ -30,22 +30,6 @@ from implreg.runs.work import Unlike, perform
 FOLDER = Path(__file__).parent
 
 
-@pytest.fixture(scope="module")
-def threads():
-    with ThreadPoolExecutor(2) as executor:
-        yield executor
-
-
-@pytest.fixture
-def log(tmp_path):
-    return Log(str(tmp_path / "log"))
-
-
-@pytest.fixture
-def store(tmp_path):
-    return str(tmp_path / "store")
-
-
 def plain(numbers):
     """The table of runs of these numbers, without any machinery."""
     tables = [_experiment.run(Config(n)).assign(number=n, seconds=0.0, does="") for n in numbers]

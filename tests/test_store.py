@@ -30,20 +30,9 @@ FOLDER = Path(__file__).parent
 KEY = "0123456789abcdef" * 2
 
 
-@pytest.fixture(scope="module")
-def threads():
-    with ThreadPoolExecutor(2) as executor:
-        yield executor
-
-
 @pytest.fixture
 def place(tmp_path):
     return str(tmp_path / "store")
-
-
-@pytest.fixture
-def log(tmp_path):
-    return Log(str(tmp_path / "log"))
 
 
 def files(place):

@@ -191,6 +191,22 @@ def keep_runs(folder: Path | None) -> None:
         os.environ.pop(STORE, None)
 
 
+def beside(
+    chapter: Chapter, executed: nbformat.NotebookNode
+) -> Iterator[tuple[nbformat.NotebookNode | None, nbformat.NotebookNode | None]]:
+    """Yield each cell of `chapter` as it is today, and as it ran; prose has only the former.
+
+    The cells that papermill has injected have only the latter; they follow the parameters.
+    """
+    ran = {cell.id: cell for cell in executed.cells if cell.cell_type == "code"}
+    for cell in chapter.notebook.cells:
+        yield cell, ran[cell.id] if cell.cell_type == "code" else None
+        if "parameters" in cell.metadata.get("tags", []):
+            for other in ran.values():
+                if "injected-parameters" in other.metadata.get("tags", []):
+                    yield None, other
+
+
 def write_notebook(notebook: nbformat.NotebookNode, path: Path) -> None:
     """Write `notebook` so that `path` holds either the old or the new one, never half of it."""
     part = path.with_name(f".{path.name}.part")

@@ -15,7 +15,7 @@ import nbformat
 import yaml
 
 from implreg.book.chapters import Book, Chapter
-from implreg.book.execute import Outcome, write_notebook
+from implreg.book.execute import Outcome, beside, write_notebook
 from implreg.book.plan import Run
 from implreg.book.provenance import Inputs, digest, label, section
 from implreg.book.why import changes, listed, other_versions
@@ -167,26 +167,24 @@ def stage_chapter(chapter: Chapter, executed: nbformat.NotebookNode) -> nbformat
     Raises:
         InputError: a figure has no alternative text, or one cell has two figures.
     """
-    outputs = {cell.id: cell for cell in executed.cells if cell.cell_type == "code"}
     cells = []
-    for source in chapter.notebook.cells:
-        cell = nbformat.from_dict(source)
+    hiding: list[str] = []  # of the parameters, for what is injected behind them
+    for today, ran in beside(chapter, executed):
+        if today is None:
+            assert ran is not None
+            cell = nbformat.v4.new_code_cell(
+                ran.source,
+                id=ran.id,
+                execution_count=ran.execution_count,
+                metadata={"tags": [*ran.metadata.tags, *hiding]},
+            )
+        else:
+            cell, hiding = nbformat.from_dict(today), _hiding(today)
+            if ran is not None:
+                cell.outputs = _for_readers(ran.outputs)
+                cell.execution_count = ran.execution_count
+                _stage_figure(chapter, cell)
         cells.append(cell)
-        if cell.cell_type == "code":
-            cell.outputs = _for_readers(outputs[cell.id].outputs)
-            cell.execution_count = outputs[cell.id].execution_count
-            _stage_figure(chapter, cell)
-        if "parameters" in cell.metadata.get("tags", []):
-            cells += [
-                nbformat.v4.new_code_cell(
-                    injected.source,
-                    id=injected.id,
-                    execution_count=injected.execution_count,
-                    metadata={"tags": [*injected.metadata.tags, *_hiding(cell)]},
-                )
-                for injected in executed.cells
-                if "injected-parameters" in injected.metadata.get("tags", [])
-            ]
     provenance = section(chapter, executed.metadata.implreg)
     cells.append(nbformat.v4.new_markdown_cell(provenance, id="provenance"))
     # Of the metadata, Jupyter Book needs the kernel alone; widgets have a still picture.

@@ -16,7 +16,7 @@ import pandas as pd
 from pandas.api.types import is_object_dtype
 
 from implreg.book.chapters import Chapter, Value, Values, parse_values
-from implreg.book.execute import run_chapter
+from implreg.book.execute import beside, run_chapter
 from implreg.book.provenance import digest, run_inputs
 from implreg.dependencies import Root, Sources
 from implreg.errors import InputError
@@ -213,18 +213,8 @@ def page(
 
 def merged(chapter: Chapter, executed: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Return the chapter's notebook, prose of today included, with what `executed` has put out."""
-    ran = iter(executed.cells)
-    cells = []
-    for cell in chapter.notebook.cells:
-        if cell.cell_type == "code":
-            for other in ran:
-                cells.append(other)  # papermill's own cells, then this one
-                if other.id == cell.id:
-                    break
-        else:
-            cells.append(cell)
     whole: nbformat.NotebookNode = nbformat.from_dict(executed)
-    whole.cells = cells
+    whole.cells = [ran or today for today, ran in beside(chapter, executed)]
     return whole
 
 

@@ -1,6 +1,5 @@
 """``python -m implreg runs``: what is kept in a store of finished runs."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,14 +7,14 @@ from typing import Any
 
 import click
 import pandas as pd
-import pyarrow as pa
 from tabulate import tabulate
 from tqdm import tqdm
 
 from implreg.errors import InputError, explain_os_error
 from implreg.runs import Store
+from implreg.runs.grid import columns_of
 from implreg.runs.keys import known_code
-from implreg.runs.store import Damaged, Entry, decode
+from implreg.runs.store import Entry, unpack
 from implreg.settings import STORE
 
 _SHORT = 12  # digits of a key
@@ -167,9 +166,9 @@ def export(experiment: str, file: Path, older: bool, place: str) -> None:
     for run in found:
         if run.table is not None and run.meta is not None and run.status in wanted:
             own = {"key": run.entry.key, "code": run.meta["code"], "date": run.meta["date"]}
-            config = {k: v for k, v in run.meta["config"].items() if k not in run.table}
-            plain = {k: v for k, v in config.items() if isinstance(v, str | int | float)}
-            columns = plain | {k: v for k, v in own.items() if k not in (*run.table, *config)}
+            config = run.meta["config"]
+            columns = columns_of(config, run.table)
+            columns |= {k: v for k, v in own.items() if k not in (*run.table, *config)}
             tables.setdefault(run.entry.key, run.table.assign(**columns))
     if not tables:
         raise click.ClickException(
@@ -234,13 +233,8 @@ def _one(store: Store, key: str) -> Entry:
 def _read(store: Store, entries: Sequence[Entry]) -> Iterator[Run]:
     bar = tqdm(store.read(entries), total=len(entries), desc="reading", unit="run", leave=False)
     for entry, content in bar:
-        try:
-            if isinstance(content, Damaged):
-                raise content
-            table, meta = (None, json.loads(content)) if entry.failed else decode(content)
-            yield Run(entry, meta, table)
-        except (Damaged, pa.ArrowException, KeyError, ValueError):
-            yield Run(entry, None, None)
+        table, meta = unpack(entry, content) or (None, None)
+        yield Run(entry, meta, table)
 
 
 def _plain(rows: Mapping[Any, Any]) -> str:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 from tqdm import tqdm
 
 from implreg.checks import check_count
@@ -18,7 +17,7 @@ from implreg.runs.cluster import Cluster
 from implreg.runs.execute import execute
 from implreg.runs.keys import Origin, origin_of
 from implreg.runs.report import counted, say
-from implreg.runs.store import Damaged, Store, decode
+from implreg.runs.store import Store, decode, unpack
 from implreg.runs.work import Failed
 from implreg.runs.workers import LostWorkers, Processes, Workers
 from implreg.settings import SCHEDULER, STORE
@@ -168,7 +167,7 @@ class _Grid:
                     wanted.append(entry)
         damaged = []
         for entry, content in self.store.read(wanted):
-            table = _table(content)
+            table, _ = unpack(entry, content) or (None, {})
             if table is None:
                 damaged.append(entry.path)
                 self._old.setdefault(entry.key, []).append(entry.path)
@@ -233,7 +232,7 @@ class _Grid:
     def result(self, keys: Sequence[str]) -> pd.DataFrame:
         """Return the table of all runs, or raise `RunsFailed`."""
         tables = [
-            self.tables[key].assign(**_columns(self.configs[key], self.tables[key]))
+            self.tables[key].assign(**columns_of(asdict(self.configs[key]), self.tables[key]))
             for key in keys
             if key in self.tables
         ]
@@ -272,20 +271,10 @@ def _workers(
     return Workers(executor)
 
 
-def _table(content: bytes | Damaged) -> pd.DataFrame | None:
-    """Return the table of a file, None if it is damaged."""
-    if isinstance(content, Damaged):
-        return None
-    try:
-        return decode(content)[0]
-    except (pa.ArrowException, KeyError, ValueError):  # written by another version
-        return None
-
-
-def _columns(config: "DataclassInstance", table: pd.DataFrame) -> dict[str, Any]:
-    """Fields of the configuration that fit in one cell and that the run did not report itself."""
+def columns_of(config: Mapping[str, Any], table: pd.DataFrame) -> dict[str, Any]:
+    """Fields of a configuration that fit in one cell and that the run did not report itself."""
     return {
         name: value
-        for name, value in asdict(config).items()
+        for name, value in config.items()
         if isinstance(value, str | int | float | np.generic) and name not in table
     }

@@ -45,8 +45,11 @@ class Entry:
         return self.path.endswith(".json")
 
 
-class Damaged(Exception):
-    """A file that is not what was written; the message is its path."""
+@dataclass(frozen=True)
+class Damaged:
+    """What is read of a file that is not what was written."""
+
+    path: str
 
 
 class Store:
@@ -183,6 +186,21 @@ def decode(content: bytes) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return the table and the `meta` that `encode` was given."""
     arrow = pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
     return arrow.to_pandas(use_threads=False), json.loads(arrow.schema.metadata[_META])
+
+
+def unpack(
+    entry: Entry, content: bytes | Damaged
+) -> tuple[pd.DataFrame | None, dict[str, Any]] | None:
+    """Return the table (None of a failure) and the `meta` of a file that `Store.read` has read.
+
+    None, if it is damaged, or was written by a version of this package with other files.
+    """
+    if isinstance(content, Damaged):
+        return None
+    try:
+        return (None, json.loads(content)) if entry.failed else decode(content)
+    except (pa.ArrowException, KeyError, ValueError):
+        return None
 
 
 def _digest(key: str, content: bytes) -> str:
