@@ -371,3 +371,11 @@ def test_runs_that_need_a_gpu_share_none(monkeypatch):
     pairs = table[["process", "gpu"]].drop_duplicates()
     assert sorted(pairs.gpu) == names
     assert pairs.process.nunique() == 2
+
+
+def test_processes_work_in_the_folder_where_the_client_is_now(tmp_path, monkeypatch):
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        run_all(_experiment.run, [Config(0, log=Log("log"))], workers=1)
+        assert Path("log").is_file()

@@ -146,7 +146,7 @@ class Processes(Workers):
             timeout=_IDLE,
             env=limits,
             initializer=_begin,
-            initargs=(os.getpid(), self.gpus),
+            initargs=(os.getpid(), os.getcwd(), self.gpus),
         )
 
     def close(self, *, kill: bool) -> None:
@@ -171,8 +171,9 @@ def gpus() -> list[str]:
     return [name.strip() for name in listed.split(",")][:count]
 
 
-def _begin(client: int, gpus: list[str]) -> None:
-    """Prepare a process: it ends with the client, even if that is killed, and has its own GPU."""
+def _begin(client: int, folder: str, gpus: list[str]) -> None:
+    """Prepare a process: it ends with the client, works in its folder, and has a GPU of its own."""
+    os.chdir(folder)
     threading.Thread(target=_end_with, args=(client,), daemon=True).start()
     if gpus:
         _claim(gpus)
