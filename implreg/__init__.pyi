@@ -35,6 +35,7 @@ from .tracing import stream as stream
 from .tracing import trace as trace
 from .training import SGD as SGD
 from .training import Diverged as Diverged
+from .training import Ensemble as Ensemble
 from .training import evaluate as evaluate
 from .training import train as train
 
