@@ -45,7 +45,8 @@ class Initialisation:
 
 
 HE = Initialisation()
-L = TypeVar("L", nn.Linear, nn.Conv2d)
+Convolution = nn.Conv1d | nn.Conv2d
+L = TypeVar("L", bound=nn.Linear | nn.Conv1d | nn.Conv2d)
 
 
 def mlp(
@@ -175,33 +176,40 @@ def vgg(
     convolutions: int,
     *,
     outputs: int = 10,
-    channels: int = 1,
+    shape: tuple[int, ...] = (1, 28, 28),
+    width_factor: float = 1.0,
+    dropout: float = 0.0,
     seed: int,
     initialisation: Initialisation = HE,
     dtype: torch.dtype = torch.float32,
 ) -> nn.Sequential:
-    """A VGG-like network without batch norm, for images of 28x28 pixels.
+    """A VGG-like network without batch norm, for small images or signals.
 
     Three stages of 3x3 convolutions, each followed by a ReLU, have 64, 128 and 256 channels and end
     in 2x2 average pooling (28 -> 14 -> 7 -> 3 pixels); two dense layers of 1,024 units with ReLU
     and the output layer follow. Every stage has a third of the convolutions, rounded down; one that
     is left over goes to the last stage and a second one to the middle: 3, 4, 5, 6 and 8 make 1-1-1,
-    1-1-2, 1-2-2, 2-2-2 and 2-3-3. It is returned in training mode, which changes nothing here.
+    1-1-2, 1-2-2, 2-2-2 and 2-3-3. For signals, windows are 3 and 2 entries long. It is returned in
+    training mode; call `.eval()` before `trace` if it has dropout.
 
     Args:
         convolutions: their number, at least 3; in the paper 3, 4, 5, 6 and 8.
         outputs: number of classes.
-        channels: of the images, 1 for grey and 3 for colour.
+        shape: of a sample, (channels, height, width) or (channels, length); at least 8 entries
+            along each axis but the first.
+        width_factor: of all channels and dense layers, which are then rounded; 1 in the paper.
+        dropout: share of the units of each dense layer that a step of training leaves out, below 1.
         seed: of the weights, drawn in float64 as in `mlp`.
         initialisation: the distribution of the weights; a unit of a convolution has 9 inputs per
-            input channel.
+            input channel, for signals 3.
         dtype: of the parameters; `torch.float32` or `torch.float64`.
 
     Returns:
-        `nn.Sequential` that maps (N, channels, 28, 28) to (N, outputs).
+        `nn.Sequential` that maps (N, *shape) to (N, outputs).
 
     Raises:
-        InputError: fewer than three convolutions, or a number or seed that is no whole number.
+        InputError: fewer than three convolutions, a shape that is too small, or a number or seed
+            out of its range.
 
     Source: figure 4 of Kubo et al. (2019).
 
@@ -211,29 +219,26 @@ def vgg(
     """
     check_count("convolutions", convolutions, at_least=3)
     check_count("outputs", outputs)
-    n_in = check_count("channels", channels)
-    random = _random(seed)
+    kinds, space = _for_shape(shape, at_least=8)
+    if check_number("dropout", dropout, at_least=0) >= 1:
+        raise InputError(f"dropout must be a share below 1, got {dropout!r}; lower it.")
+    random, n_in = _random(seed), shape[0]
     layers: list[nn.Module] = []
-    for stage, n_out in enumerate((64, 128, 256)):
+    for stage, channels in enumerate((64, 128, 256)):
+        n_out = _scaled(channels, width_factor)
         for _ in range((convolutions + stage) // 3):
-            deviation = initialisation.sigma_w / math.sqrt(9 * n_in)
-            layers += [
-                _drawn(
-                    nn.utils.skip_init(nn.Conv2d, n_in, n_out, 3, padding=1, dtype=dtype),
-                    random,
-                    deviation,
-                    initialisation.sigma_b,
-                ),
-                nn.ReLU(),
-            ]
+            layer = nn.utils.skip_init(kinds.convolution, n_in, n_out, 3, padding=1, dtype=dtype)
+            deviation = initialisation.sigma_w / math.sqrt(3 ** len(space) * n_in)
+            layers += [_drawn(layer, random, deviation, initialisation.sigma_b), nn.ReLU()]
             n_in = n_out
-        layers.append(nn.AvgPool2d(2))
+        layers.append(kinds.average(2))
     layers.append(nn.Flatten())
-    sizes = (9 * n_in, 1024, 1024, outputs)
+    wide = _scaled(1024, width_factor)
+    sizes = (n_in * math.prod(n // 8 for n in space), wide, wide, outputs)
     for i, (n_in, n_out) in enumerate(pairwise(sizes)):
         layers.append(_dense(n_in, n_out, initialisation, random, dtype, output=i == 2))
         if i < 2:
-            layers.append(nn.ReLU())
+            layers += [nn.ReLU(), *([nn.Dropout(dropout)] if dropout else [])]
     return nn.Sequential(*layers)
 
 
@@ -241,19 +246,20 @@ def resnet(
     depth: int,
     *,
     outputs: int = 10,
-    channels: int = 1,
-    width_factor: int = 1,
+    shape: tuple[int, ...] = (1, 28, 28),
+    width_factor: float = 1.0,
     seed: int,
     dtype: torch.dtype = torch.float32,
 ) -> nn.Module:
-    r"""A pre-activation residual network with batch norm, for small images.
+    r"""A pre-activation residual network with batch norm, for small images or signals.
 
     A 3x3 convolution with 16 channels; three stages of n blocks with 16, 32 and 64 channels times
     `width_factor`, the second and third of which begin with stride 2; batch norm, ReLU, the mean
     over all pixels and the output layer. A block adds to its input two rounds of batch norm, ReLU
     and 3x3 convolution; where the shape changes, the shortcut is a 1x1 convolution of the first
     ReLU. The depth 6n + 4 counts the output layer and all convolutions, two such shortcuts
-    included.
+    included. A factor below 1 scales the first convolution too; one above 1 does not, and the first
+    block then has a shortcut as well. For signals, windows are 3 and 1 entries long.
 
     Convolutions have no bias and weights :math:`N(0, 2/n_\mathrm{in})`, output weights are
     :math:`N(0, 1/n)` with zero biases, batch norm begins with scale 1 and shift 0.
@@ -265,16 +271,16 @@ def resnet(
     Args:
         depth: 6n + 4 with n at least 1; in the paper 10, 16, ..., 52.
         outputs: number of classes.
-        channels: of the images, 1 for grey and 3 for colour.
-        width_factor: of the channels of all stages; 1 in the paper.
+        shape: of a sample, (channels, height, width) or (channels, length).
+        width_factor: of the channels of all stages, which are then rounded; 1 in the paper.
         seed: of the weights, drawn in float64 as in `mlp`.
         dtype: of the parameters; `torch.float32` or `torch.float64`.
 
     Returns:
-        A module that maps (N, channels, height, width) to (N, outputs).
+        A module that maps (N, *shape) to (N, outputs).
 
     Raises:
-        InputError: a depth that is not 6n + 4, or a number or seed that is no whole number.
+        InputError: a depth that is not 6n + 4, or a number, shape or seed out of its range.
 
     Source: figure 5 of Kubo et al. (2019); He et al. (2016), "Identity mappings in deep residual
     networks".
@@ -290,40 +296,72 @@ def resnet(
             f"such a depth."
         )
     check_count("outputs", outputs)
-    check_count("channels", channels)
-    check_count("width_factor", width_factor)
+    kinds, space = _for_shape(shape, at_least=1)
     random = _random(seed)
 
-    def convolution(n_in: int, n_out: int, size: int, stride: int = 1) -> nn.Conv2d:
-        layer: nn.Conv2d = nn.utils.skip_init(
-            nn.Conv2d, n_in, n_out, size, stride, padding=size // 2, bias=False, dtype=dtype
+    def convolution(n_in: int, n_out: int, size: int, stride: int = 1) -> Convolution:
+        layer: Convolution = nn.utils.skip_init(
+            kinds.convolution, n_in, n_out, size, stride, padding=size // 2, bias=False, dtype=dtype
         )
-        return _drawn(layer, random, math.sqrt(2 / (size**2 * n_in)))
+        return _drawn(layer, random, math.sqrt(2 / (size ** len(space) * n_in)))
 
     def block(n_in: int, n_out: int, stride: int) -> nn.Module:
         return PreActivationBlock(
-            nn.BatchNorm2d(n_in, dtype=dtype),
+            kinds.norm(n_in, dtype=dtype),
             convolution(n_in, n_out, 3, stride),
-            nn.BatchNorm2d(n_out, dtype=dtype),
+            kinds.norm(n_out, dtype=dtype),
             convolution(n_out, n_out, 3),
             None if n_in == n_out else convolution(n_in, n_out, 1, stride),
         )
 
-    parts: OrderedDict[str, nn.Module] = OrderedDict(convolution=convolution(channels, 16, 3))
-    n_in = 16
+    n_in = min(16, _scaled(16, width_factor))
+    parts: OrderedDict[str, nn.Module] = OrderedDict(convolution=convolution(shape[0], n_in, 3))
     for stage in range(3):
-        n_out = 16 * 2**stage * width_factor
+        n_out = _scaled(16 * 2**stage, width_factor)
         blocks = []
         for i in range((depth - 4) // 6):
             blocks.append(block(n_in, n_out, stride=2 if stage and not i else 1))
             n_in = n_out
         parts[f"stage{stage + 1}"] = nn.Sequential(*blocks)
-    parts["norm"] = nn.BatchNorm2d(n_in, dtype=dtype)
+    parts["norm"] = kinds.norm(n_in, dtype=dtype)
     parts["relu"] = nn.ReLU()
-    parts["pool"] = nn.AdaptiveAvgPool2d(1)
+    parts["pool"] = kinds.adaptive(1)
     parts["flatten"] = nn.Flatten()
     parts["output"] = _dense(n_in, outputs, HE, random, dtype, output=True)
     return nn.Sequential(parts)
+
+
+@dataclass(frozen=True)
+class _Kinds:
+    """The layers for samples with one axis (signals) or two (images) besides the channels."""
+
+    convolution: type[nn.Conv1d] | type[nn.Conv2d]
+    norm: type[nn.BatchNorm1d] | type[nn.BatchNorm2d]
+    average: type[nn.AvgPool1d] | type[nn.AvgPool2d]
+    adaptive: type[nn.AdaptiveAvgPool1d] | type[nn.AdaptiveAvgPool2d]
+
+
+_KINDS = {
+    2: _Kinds(nn.Conv1d, nn.BatchNorm1d, nn.AvgPool1d, nn.AdaptiveAvgPool1d),
+    3: _Kinds(nn.Conv2d, nn.BatchNorm2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d),
+}
+
+
+def _for_shape(shape: tuple[int, ...], *, at_least: int) -> tuple[_Kinds, tuple[int, ...]]:
+    """The kinds of layers for samples of a shape, and its axes but the channels."""
+    if len(shape) not in _KINDS or min(shape[1:]) < at_least:
+        raise InputError(
+            f"shape must be (channels, height, width) or (channels, length) with at least "
+            f"{at_least} entries along each axis but the first, got {tuple(shape)}; pass such "
+            f"a shape, for example data.shape of load(..., shaped=True)."
+        )
+    for size in shape:
+        check_count("shape", size)
+    return _KINDS[len(shape)], tuple(shape[1:])
+
+
+def _scaled(channels: int, width_factor: float) -> int:
+    return max(1, round(channels * check_number("width_factor", width_factor, above=0)))
 
 
 class PreActivationBlock(nn.Module):
@@ -331,11 +369,11 @@ class PreActivationBlock(nn.Module):
 
     def __init__(
         self,
-        norm1: nn.BatchNorm2d,
-        convolution1: nn.Conv2d,
-        norm2: nn.BatchNorm2d,
-        convolution2: nn.Conv2d,
-        shortcut: nn.Conv2d | None,
+        norm1: nn.Module,
+        convolution1: nn.Module,
+        norm2: nn.Module,
+        convolution2: nn.Module,
+        shortcut: nn.Module | None,
     ) -> None:
         super().__init__()
         self.norm1, self.relu1, self.convolution1 = norm1, nn.ReLU(), convolution1
@@ -343,7 +381,7 @@ class PreActivationBlock(nn.Module):
         self.shortcut = shortcut
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, channels in, height, width) to (N, channels out, height', width')."""
+        """Map (N, channels in, ...) to (N, channels out, ...)."""
         active = self.relu1(self.norm1(x))
         kept = x if self.shortcut is None else self.shortcut(active)
         inner: Tensor = self.convolution2(self.relu2(self.norm2(self.convolution1(active))))

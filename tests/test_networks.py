@@ -93,7 +93,7 @@ def parameters(net: nn.Module) -> int:
     [(3, "1-1-1"), (4, "1-1-2"), (5, "1-2-2"), (6, "2-2-2"), (8, "2-3-3")],
 )
 def test_vgg_spreads_its_convolutions_over_three_stages(convolutions: int, stages: str) -> None:
-    net = vgg(convolutions, outputs=7, channels=3, seed=0)
+    net = vgg(convolutions, outputs=7, shape=(3, 28, 28), seed=0)
     kinds = "".join({"Conv2d": "c", "AvgPool2d": "p"}.get(type(m).__name__, "") for m in net)
     assert "-".join(str(len(stage)) for stage in kinds.split("p")[:-1]) == stages
     assert [m.out_features for m in net if isinstance(m, nn.Linear)] == [1024, 1024, 7]
@@ -111,7 +111,7 @@ def test_vgg_has_the_parameters_counted_by_hand() -> None:
 
 @pytest.mark.parametrize("depth", [10, 16, 52])
 def test_resnet_has_its_depth_and_its_shapes(depth: int) -> None:
-    net = resnet(depth, outputs=7, channels=3, seed=0)
+    net = resnet(depth, outputs=7, shape=(3, 28, 28), seed=0)
     assert len(normals(net)) == depth
     assert all(m.bias is None for _, _, m in normals(net) if isinstance(m, nn.Conv2d))
     sizes = {}
@@ -134,6 +134,22 @@ def test_resnet_has_the_parameters_counted_by_hand() -> None:
     assert parameters(resnet(16, seed=0)) == 144 + stages + more + 128 + 650
     wide = block(16, 32, True) + block(32, 64, True) + block(64, 128, True)
     assert parameters(resnet(10, width_factor=2, seed=0)) == 144 + wide + 256 + 1290
+
+
+@pytest.mark.parametrize("shape", [(1, 40), (2, 8, 12)])
+def test_convolutional_networks_of_other_shapes(shape: tuple[int, ...]) -> None:
+    x = torch.zeros(2, *shape)
+    net = vgg(4, outputs=3, shape=shape, width_factor=0.25, dropout=0.5, seed=0)
+    layers = [m for m in net if isinstance(m, nn.Linear | nn.Conv1d | nn.Conv2d)]
+    assert [m.weight.shape[0] for m in layers] == [16, 32, 64, 64, 256, 256, 3]
+    assert layers[4].in_features == 64 * math.prod(n // 8 for n in shape[1:])
+    fan_in = layers[1].weight[0].numel()
+    assert fan_in == 16 * 3 ** (len(shape) - 1)
+    assert abs(layers[1].weight.square().mean().item() * fan_in / 2 - 1) < 0.25
+    assert sum(isinstance(m, nn.Dropout) for m in net) == 2 and net(x).shape == (2, 3)
+    small = resnet(10, outputs=3, shape=shape, width_factor=0.25, seed=0)
+    assert [small.convolution.out_channels, small.output.in_features] == [4, 16]
+    assert small.stage1[0].shortcut is None and small(x).shape == (2, 3)
 
 
 def test_a_block_is_shortcut_plus_branch() -> None:
@@ -189,12 +205,23 @@ def test_convolutional_networks_are_functions_of_their_seed(make: Callable[..., 
     [
         (lambda: vgg(2, seed=0), "convolutions must be a whole number of at least 3, got 2"),
         (lambda: vgg(3, outputs=0, seed=0), "outputs must be a whole number of at least 1, got 0"),
-        (lambda: vgg(3, channels=1.5, seed=0), r"channels must be a whole number .* got 1\.5"),
+        (lambda: vgg(3, shape=(1.5, 8, 8), seed=0), r"shape must be a whole number .* got 1\.5"),
+        (
+            lambda: vgg(3, shape=(1, 7, 8), seed=0),
+            r"shape must be \(channels, .* 8 entries .* 7, 8\)",
+        ),
+        (lambda: vgg(3, shape=(784,), seed=0), r"shape must be .* got \(784,\)"),
+        (lambda: vgg(3, dropout=1.0, seed=0), "dropout must be a share below 1, got 1"),
+        (lambda: vgg(3, width_factor=-1, seed=0), "width_factor must be a finite number above 0"),
         (lambda: vgg(3, seed=-1), "seed must be a whole number of at least 0"),
         (lambda: resnet(12, seed=0), r"depth must be 10, 16, 22 or another 6n \+ 4 .* got 12"),
         (lambda: resnet(4, seed=0), "depth must be 10, .* got 4"),
         (lambda: resnet("10", seed=0), "depth must be a whole number of at least 1, got '10'"),
-        (lambda: resnet(10, width_factor=0, seed=0), "width_factor must be a whole number"),
+        (
+            lambda: resnet(10, width_factor=0, seed=0),
+            "width_factor must be a finite number above 0",
+        ),
+        (lambda: resnet(10, shape=(0, 8), seed=0), "shape must be a whole number .* got 0"),
         (lambda: resnet(10, seed=True), "seed must be a whole number"),
     ],
 )
