@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import interpolate
 
-from implreg import sources
+from implreg import archives, sources
+from implreg.archives import ARCHIVES, fetch
 from implreg.checks import check_choice, check_count, check_finite
 from implreg.errors import InputError
-from implreg.sources import fetch
 
 __all__ = ["ORIGINS", "Dataset", "Pairs", "describe", "fetch", "load", "pairs", "preprocess"]
 
@@ -33,7 +35,31 @@ ORIGINS = {
         "licence), images of 28x28 pixels; 4,000 training and 1,000 test images, the first ones "
         "of each class, come with implreg, the full set has 60,000 and 10,000."
     ),
+    "mnist": (
+        "MNIST (Y. LeCun, C. Cortes, C. J. C. Burges, 1998, CC BY-SA 3.0), 70,000 images of "
+        "handwritten digits, 28x28 pixels, 60,000 for training and 10,000 for testing."
+    ),
+    "cifar10": (
+        "CIFAR-10 (A. Krizhevsky, Learning multiple layers of features from tiny images, 2009, no "
+        "licence stated), 60,000 colour images of 32x32 pixels, 50,000 for training and 10,000 for "
+        "testing."
+    ),
+    "cifar100": (
+        "CIFAR-100 (A. Krizhevsky, Learning multiple layers of features from tiny images, 2009, no "
+        "licence stated), 60,000 colour images of 32x32 pixels with the 100 fine labels, 50,000 "
+        "for training and 10,000 for testing."
+    ),
 }
+
+_SHAPES = {  # of one sample: channels first
+    "digits": (1, 8, 8),
+    "mnist1d": (1, 40),
+    "fashion-mnist": (1, 28, 28),
+    "mnist": (1, 28, 28),
+    "cifar10": (3, 32, 32),
+    "cifar100": (3, 32, 32),
+}
+_WIDEST = 64  # side of a resized image
 
 KINDS = ("same", "different", "random")  # of pairs, see `pairs`
 
@@ -44,9 +70,10 @@ class Dataset:
 
     Attributes:
         name: what `load` calls it.
-        x_train: training features, float64, shape (N, d), every row of norm sqrt(d).
+        x_train: training features, float64, shape (N, *shape), every sample of norm sqrt(d) with
+            d the number of its entries; shape is (d,) unless `load` was asked for shaped samples.
         y_train: training labels, int64, shape (N,), from 0 to classes - 1.
-        x_test: test features, float64, shape (M, d), every row of norm sqrt(d).
+        x_test: test features, float64, shape (M, *shape), every sample of norm sqrt(d).
         y_test: test labels, int64, shape (M,).
         classes: number of classes.
         origin: one sentence: where the data are from, their licence and size.
@@ -60,14 +87,19 @@ class Dataset:
     classes: int
     origin: str
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one sample: (d,), or for example (channels, height, width)."""
+        return tuple(self.x_train.shape[1:])
+
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
     """Pairs of samples: the two ends of P paths.
 
     Attributes:
-        x0: where the paths start, shape (P, d).
-        x1: where the paths end, shape (P, d).
+        x0: where the paths start, float64, shape (P, *shape) with the shape of one sample.
+        x1: where the paths end, float64, shape (P, *shape).
         y0: labels of the starts, int64, shape (P,).
         y1: labels of the ends, int64, shape (P,).
         kind: "same", "different" or "random", see `pairs`.
@@ -90,44 +122,45 @@ def load(
     full: bool = False,
     folder: str | os.PathLike[str] | None = None,
     train: int | None = None,
+    shaped: bool = False,
+    side: int | None = None,
 ) -> Dataset:
     """Load a data set by name, preprocessed as in the paper.
 
-    The full Fashion-MNIST is read from `folder` if given, and else from where `fetch` finds or
-    puts it. Wherever it comes from, its content is compared with the same checksums.
+    A full set (fashion-mnist with full=True, mnist, cifar10, cifar100) is read from `folder` if
+    given, and else from where `fetch` finds or puts it. Wherever it comes from, it is compared
+    with the same checksums, and nothing in it is ever executed.
 
     Args:
-        name: "digits", "mnist1d" or "fashion-mnist" (see `describe`).
-        full: load the full Fashion-MNIST instead of the shipped subset; the other two are always
+        name: "digits", "mnist1d", "fashion-mnist", "mnist", "cifar10" or "cifar100" (see
+            `describe`).
+        full: load the full Fashion-MNIST instead of the shipped subset; the others are always
             complete.
-        folder: folder that holds the four files of the full Fashion-MNIST.
+        folder: folder that holds the files of a full set.
         train: keep only the first `train` training samples, as evenly over the classes as
             possible; the test samples stay. Standardisation uses the kept samples alone.
+        shaped: give samples of their natural shape, (channels, height, width) for images and
+            (1, 40) for mnist1d, instead of flat ones of shape (d,). The entries are the same.
+        side: resize the images to side x side pixels, 2 to 64, before the preprocessing: bilinear
+            with antialiasing, as `torch.nn.functional.interpolate` does it. Not for mnist1d.
 
     Raises:
         InputError: an unknown name, a `train` that is not between the numbers of classes and of
-            samples, or a data file that is missing, unreadable or not the published one.
+            samples, a `side` that is not a whole number from 2 to 64 or not for images, a `folder`
+            with a set that needs none, or a data file that is missing, unreadable or not the
+            published one.
 
     >>> data = load("digits", train=500)
     >>> data.x_train.shape, data.x_test.shape, data.classes
     (torch.Size([500, 64]), torch.Size([355, 64]), 10)
+    >>> load("digits", shaped=True).shape, load("digits", side=4).shape
+    ((1, 8, 8), (16,))
     """
     check_choice("name", name, ORIGINS)
-    if folder is not None and not (name == "fashion-mnist" and full):
-        raise InputError(
-            f"folder is for the full fashion-mnist only, got it with {name!r} and full={full}; "
-            f"leave it out or pass name='fashion-mnist', full=True."
-        )
-    if name == "digits":
-        (x, y), (x_test, y_test) = sources.digits()
-    elif name == "mnist1d":
-        (x, y), (x_test, y_test) = sources.mnist1d()
-    elif full:
-        where = Path(folder) if folder is not None else fetch(name)
-        (x, y), (x_test, y_test) = sources.full_fashion_mnist(where)
-    else:
-        (x, y), (x_test, y_test) = sources.fashion_mnist()
-
+    shape = _SHAPES[name]
+    if side is not None:
+        shape = _resized(name, shape, side)
+    (x, y), (x_test, y_test) = _raw(name, full, folder)
     classes = int(y.max()) + 1
     if train is not None:
         check_count("train", train, at_least=classes)
@@ -138,7 +171,8 @@ def load(
             )
         first = np.sort(np.lexsort((y, sources.rank_in_class(y)))[:train])
         x, y = x[first], y[first]
-    x_train, x_test_ready = preprocess(torch.from_numpy(x), torch.from_numpy(x_test))
+    ready = _standardise(*(_features(part, _SHAPES[name], shape) for part in (x, x_test)))
+    x_train, x_test_ready = (part.view(-1, *shape) if shaped else part for part in ready)
     return Dataset(
         name=name,
         x_train=x_train,
@@ -148,6 +182,53 @@ def load(
         classes=classes,
         origin=ORIGINS[name],
     )
+
+
+def _raw(
+    name: str, full: bool, folder: str | os.PathLike[str] | None
+) -> tuple[archives.Split, archives.Split]:
+    """Read a data set as it was published: features (N, d) and labels (N,) of both splits."""
+    if name in ARCHIVES and (full or name != "fashion-mnist"):
+        return archives.read(name, Path(folder) if folder is not None else fetch(name))
+    if folder is not None:
+        raise InputError(
+            f"folder is for the sets that are read from files, got it with {name!r} and "
+            f"full={full}; leave it out or pass name='fashion-mnist', full=True or one of the "
+            f"names {', '.join(other for other in ARCHIVES if other != 'fashion-mnist')}."
+        )
+    if name == "digits":
+        return sources.digits()
+    return sources.mnist1d() if name == "mnist1d" else sources.fashion_mnist()
+
+
+def _resized(name: str, shape: tuple[int, ...], side: int) -> tuple[int, ...]:
+    """Return the shape of a sample of a data set after resizing to a side, if that can be."""
+    if len(shape) != 3:
+        raise InputError(
+            f"side is for images, got it with {name!r}, whose samples are signals of {shape[-1]} "
+            f"points; leave it out."
+        )
+    if check_count("side", side, at_least=2) > _WIDEST:
+        raise InputError(
+            f"side must be at most {_WIDEST} pixels, got {side}; pass a smaller number."
+        )
+    return shape[0], side, side
+
+
+def _features(x: NDArray[np.generic], shape: tuple[int, ...], to: tuple[int, ...]) -> Tensor:
+    """Return raw samples (N, d) of a shape as new float64 features of the shape `to`, but flat."""
+    raw = torch.from_numpy(x)
+    if to == shape:
+        return raw.to(torch.float64, copy=True)
+    images = torch.empty(len(x), *to, dtype=torch.float64)
+    # In chunks: all raw images in float64 can be far larger than the resized ones.
+    for part, target in zip(raw.view(-1, *shape).split(1024), images.split(1024), strict=True):
+        target.copy_(
+            interpolate(
+                part.double(), size=to[1:], mode="bilinear", align_corners=False, antialias=True
+            )
+        )
+    return images.flatten(1)
 
 
 def preprocess(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
@@ -190,12 +271,16 @@ def preprocess(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
             f"test must have as many features as train, {d}, got {test.shape[1]}; "
             f"pass two parts of one data set."
         )
-    train, test = train.double(), test.double()
+    return _standardise(train.to(torch.float64, copy=True), test.to(torch.float64, copy=True))
+
+
+def _standardise(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
+    """Do what `preprocess` says, in place: float64 features of shapes (N, d) and (M, d)."""
+    d = train.shape[1]
     mean, scale = train.mean(0), train.std(0, correction=0) + 1e-5
     constant = train.amin(0) == train.amax(0)
-    ready = []
     for name, x in (("train", train), ("test", test)):
-        u = (x - mean).div_(scale)
+        u = x.sub_(mean).div_(scale)
         u[:, constant] = 0
         norm = u.norm(dim=1, keepdim=True)
         flat = torch.nonzero(norm[:, 0] <= 1e-9 * math.sqrt(d))
@@ -204,8 +289,8 @@ def preprocess(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
                 f"{name} must hold samples that differ from the training mean, but row "
                 f"{int(flat[0, 0])} does not ({len(flat)} in all); remove such rows."
             )
-        ready.append(u.mul_(math.sqrt(d) / norm))
-    return ready[0], ready[1]
+        u.mul_(math.sqrt(d) / norm)
+    return train, test
 
 
 def pairs(
@@ -216,10 +301,11 @@ def pairs(
     The start is drawn uniformly over the samples of its split, the end uniformly over those that
     `kind` allows. Ends that coincide to nine decimals after preprocessing, be it one sample or a
     duplicate, are never paired: there would be no path. A larger `count` keeps the pairs of a
-    smaller one and adds to them.
+    smaller one and adds to them. The shape of the samples does not matter: shaped and flat ones
+    give the same pairs.
 
     Args:
-        data: where to draw from.
+        data: where to draw from; samples of any shape, which those of the pairs keep.
         kind: "same" pairs two samples of one class, "different" of two classes, "random" any two.
         count: P, the number of pairs.
         split: "train", "test", or "train-test": starts from the training, ends from the test set.
@@ -239,7 +325,7 @@ def pairs(
     check_count("seed", seed, at_least=0)
     x0, y0 = (data.x_test, data.y_test) if split == "test" else (data.x_train, data.y_train)
     x1, y1 = (data.x_train, data.y_train) if split == "train" else (data.x_test, data.y_test)
-    content = _content(x0 if x0 is x1 else torch.cat([x0, x1]))
+    content = _content(x0) if x0 is x1 else _content(x0, x1)
     c0, c1 = content[: len(x0)], content[-len(x1) :]
     _check_supply(kind, split, count, y0, y1, c0, c1)
 
@@ -280,26 +366,38 @@ def describe() -> pd.DataFrame:
     1               mnist1d   4000   1000        40       10
     2         fashion-mnist   4000   1000       784       10
     3  fashion-mnist (full)  60000  10000       784       10
+    4                 mnist  60000  10000       784       10
+    5               cifar10  50000  10000      3072       10
+    6              cifar100  50000  10000      3072      100
     """
-    full = sources.found()
     rows = [
-        ("digits", 1442, 355, 64, "inside scikit-learn"),
-        ("mnist1d", 4000, 1000, 40, "made by the package mnist1d"),
-        ("fashion-mnist", 4000, 1000, 784, "inside implreg"),
-        ("fashion-mnist (full)", 60000, 10000, 784, "" if full is None else str(full)),
+        ("digits", 1442, 355, 10, "inside scikit-learn"),
+        ("mnist1d", 4000, 1000, 10, "made by the package mnist1d"),
+        ("fashion-mnist", 4000, 1000, 10, "inside implreg"),
+        ("fashion-mnist (full)", 60000, 10000, 10, _place("fashion-mnist")),
+        ("mnist", 60000, 10000, 10, _place("mnist")),
+        ("cifar10", 50000, 10000, 10, _place("cifar10")),
+        ("cifar100", 50000, 10000, 100, _place("cifar100")),
     ]
-    table = pd.DataFrame(rows, columns=["name", "train", "test", "features", "found"])
-    table.insert(4, "classes", 10)
-    table["origin"] = [ORIGINS[name.removesuffix(" (full)")] for name in table["name"]]
+    table = pd.DataFrame(rows, columns=["name", "train", "test", "classes", "found"])
+    names = [name.removesuffix(" (full)") for name in table["name"]]
+    table.insert(3, "features", [math.prod(_SHAPES[name]) for name in names])
+    table["origin"] = [ORIGINS[name] for name in names]
     return table
 
 
-def _content(x: Tensor) -> Tensor:
-    """Number the rows so that two have one number if they agree to nine decimals."""
+def _place(name: str) -> str:
+    """Where a full data set is found on this machine, or nothing."""
+    folder = archives.found(name)
+    return "" if folder is None else str(folder)
+
+
+def _content(*sets: Tensor) -> Tensor:
+    """Number the samples of all sets so that two have one number if they agree to nine decimals."""
     numbers: dict[bytes, int] = {}
-    # Adding 0 turns -0.0 into 0.0, whose bytes differ.
-    rows = (torch.round(x, decimals=9) + 0.0).numpy()
-    digests = (blake2b(row.tobytes(), digest_size=16).digest() for row in rows)
+    # Adding 0 turns -0.0 into 0.0, whose bytes differ. In chunks, not to copy a whole set.
+    chunks = ((torch.round(part, decimals=9) + 0.0).numpy() for x in sets for part in x.split(1024))
+    digests = (blake2b(row.tobytes(), digest_size=16).digest() for part in chunks for row in part)
     return torch.tensor([numbers.setdefault(digest, len(numbers)) for digest in digests])
 
 

@@ -4,22 +4,30 @@ import functools
 import gzip
 import hashlib
 import http.server
+import io
 import math
 import random
+import tarfile
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from implreg import sources
+from implreg import archives, datasets, sources
+from implreg.commands.data import data as data_command
 from implreg.datasets import Dataset, describe, fetch, load, pairs, preprocess
 from implreg.errors import InputError
 
 NAMES = ("digits", "mnist1d", "fashion-mnist")
+
+DEBIAN = archives.ARCHIVES["fashion-mnist"].elsewhere[0]
+NOBODY = "http://127.0.0.1:9/"  # nobody listens there
 
 quick = settings(max_examples=40, deadline=None)
 
@@ -72,10 +80,10 @@ def test_fashion_subset_is_balanced():
 
 
 def test_fashion_subset_is_the_first_of_each_class_of_the_full_set():
-    if not sources._DEBIAN.is_dir():
+    if not DEBIAN.is_dir():
         pytest.skip("Debian's package dataset-fashion-mnist is not installed.")
     for (x, y), (shipped, labels), count in zip(
-        sources.full_fashion_mnist(sources._DEBIAN), sources.fashion_mnist(), (400, 100)
+        archives.read("fashion-mnist", DEBIAN), sources.fashion_mnist(), (400, 100)
     ):
         first = np.concatenate([np.flatnonzero(y == label)[:count] for label in range(10)])
         first.sort()
@@ -122,13 +130,19 @@ def test_train_takes_the_first_samples_of_each_class(train):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"name": "mnist"}, "fashion-mnist"),
+        ({"name": "cifar"}, "fashion-mnist"),
         ({"name": 3}, "one of digits"),
         ({"name": "digits", "folder": "x"}, "folder"),
-        ({"name": "fashion-mnist", "folder": "x"}, "full=True"),
+        ({"name": "fashion-mnist", "folder": "x"}, "full=True.*mnist, cifar10, cifar100"),
+        ({"name": "digits", "folder": "x", "full": True}, "got it with 'digits'"),
         ({"name": "digits", "train": 9}, "at least 10"),
         ({"name": "digits", "train": 1443}, "at most 1442"),
         ({"name": "digits", "train": 20.0}, "whole number"),
+        ({"name": "digits", "side": 1}, "side must be a whole number of at least 2, got 1"),
+        ({"name": "digits", "side": 65}, "side must be at most 64 pixels, got 65"),
+        ({"name": "digits", "side": 8.0}, "side must be a whole number"),
+        ({"name": "digits", "side": True}, "side must be a whole number"),
+        ({"name": "mnist1d", "side": 8}, "side is for images, got it with 'mnist1d'.*40 points"),
     ],
 )
 def test_load_refuses_bad_arguments(arguments, words):
@@ -149,31 +163,88 @@ def test_damaged_shipped_file_is_named(tmp_path, monkeypatch):
             load("fashion-mnist")
 
 
-# The full Fashion-MNIST: a small stand-in of four files, so that every source can be tried
+# Full sets: small stand-ins of their files, so that every source and reader can be tried
+
+SIZES = {"fashion-mnist": (60, 20), "mnist": (60, 20), "cifar10": (50, 20), "cifar100": (200, 100)}
+FULL = [(name, file) for name in SIZES for file in archives.ARCHIVES[name].files]
+
+
+def samples(name, n, seed):
+    """Random images (n, d) and labels (n,) of a set."""
+    generator = np.random.default_rng([seed, *name.encode()])
+    d = math.prod(datasets._SHAPES[name])
+    classes = 100 if name == "cifar100" else 10
+    return generator.integers(0, 256, (n, d), dtype=np.uint8), np.arange(
+        n, dtype=np.uint8
+    ) % classes
+
+
+def idx_files(train, test):
+    """The four files of MNIST: for each name what is published and what it holds."""
+    for split, (x, y) in (("train", train), ("t10k", test)):
+        for kind, header, array in (("images-idx3", 16, x), ("labels-idx1", 8, y)):
+            content = bytes(header) + array.tobytes()
+            yield f"{split}-{kind}-ubyte.gz", gzip.compress(content), content
+
+
+def tar(members):
+    """An archive of (name, content)."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
+        for member, content in members:
+            about = tarfile.TarInfo(member)
+            about.size = len(content)
+            archive.addfile(about, io.BytesIO(content))
+    return stream.getvalue()
+
+
+def cifar_file(name, train, test):
+    """The archive of CIFAR: members not in order, and others between them."""
+
+    def records(x, y):
+        coarse = [y[:, None] // 5] if name == "cifar100" else []
+        return np.concatenate([*coarse, y[:, None], x], axis=1).astype(np.uint8).tobytes()
+
+    if name == "cifar10":
+        parts = [
+            (f"data_batch_{i + 1}.bin", records(train[0][i * 10 :][:10], train[1][i * 10 :][:10]))
+            for i in (2, 0, 4, 3, 1)
+        ]
+        members = [*parts[:2], ("test_batch.bin", records(*test)), *parts[2:]]
+        folder, file = "cifar-10-batches-bin", "cifar-10-binary.tar.gz"
+    else:
+        members = [("test.bin", records(*test)), ("train.bin", records(*train))]
+        folder, file = "cifar-100-binary", "cifar-100-binary.tar.gz"
+    members.insert(1, ("batches.meta.txt", b"airplane"))
+    yield file, tar((f"{folder}/{member}", content) for member, content in members), None
 
 
 @pytest.fixture
 def official(tmp_path, monkeypatch):
-    """A folder with four small files that `sources` takes for the published ones."""
-    folder = tmp_path / "official"
-    folder.mkdir()
-    generator = np.random.default_rng(0)
-    files = {}
-    for split, n in (("train", 60), ("t10k", 20)):
-        images = generator.integers(0, 256, (n, 784), dtype=np.uint8)
-        labels = np.arange(n, dtype=np.uint8) % 10
-        for kind, header, array in (("images-idx3", 16, images), ("labels-idx1", 8, labels)):
-            file = f"{split}-{kind}-ubyte.gz"
-            content = bytes(header) + array.tobytes()
-            archive = gzip.compress(content)
-            (folder / file).write_bytes(archive)
-            files[file] = (hashlib.md5(archive).hexdigest(), hashlib.sha256(content).hexdigest())
-    monkeypatch.setattr(sources, "_FILES", files)
-    monkeypatch.setattr(sources, "_DEBIAN", tmp_path / "no-debian")
-    monkeypatch.setattr(sources, "_URL", "http://127.0.0.1:9/")  # nobody listens there
+    """A folder of small files, one folder per set, that are taken for the published ones."""
+    for name, (n, m) in SIZES.items():
+        folder = tmp_path / "official" / name
+        folder.mkdir(parents=True)
+        train, test = samples(name, n, 0), samples(name, m, 1)
+        made = idx_files(train, test) if "mnist" in name else cifar_file(name, train, test)
+        files = {}
+        for file, published, content in made:
+            (folder / file).write_bytes(published)
+            unpacked = None if content is None else hashlib.sha256(content).hexdigest()
+            files[file] = (hashlib.md5(published).hexdigest(), unpacked)
+        change(monkeypatch, name, files=files, elsewhere=(), url=NOBODY)
     monkeypatch.setenv("IMPLREG_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    return folder
+    return tmp_path / "official"
+
+
+def change(monkeypatch, name, **changes):
+    monkeypatch.setitem(archives.ARCHIVES, name, replace(archives.ARCHIVES[name], **changes))
+
+
+def found(name):
+    row = name if name != "fashion-mnist" else "fashion-mnist (full)"
+    return describe().set_index("name")["found"][row]
 
 
 @pytest.fixture
@@ -189,113 +260,245 @@ def server(official, monkeypatch):
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
         threading.Thread(target=httpd.serve_forever, args=(0.01,), daemon=True).start()
-        monkeypatch.setattr(sources, "_URL", f"http://127.0.0.1:{httpd.server_port}/")
+        for name in SIZES:
+            change(monkeypatch, name, url=f"http://127.0.0.1:{httpd.server_port}/{name}/")
         yield official
         httpd.shutdown()
 
 
-def test_full_set_from_a_folder(official):
-    data = load("fashion-mnist", full=True, folder=official)
-    assert data.x_train.shape == (60, 784) and data.x_test.shape == (20, 784)
-    assert data.y_train.tolist() == [i % 10 for i in range(60)]
+@pytest.mark.parametrize("name", SIZES)
+def test_full_set_from_a_folder(official, name):
+    (x, y), (x_test, y_test) = archives.read(name, official / name)
+    n, m = SIZES[name]
+    for got, wanted in zip((x, y, x_test, y_test), (*samples(name, n, 0), *samples(name, m, 1))):
+        assert got.dtype == np.uint8 and np.array_equal(got, wanted)
+    data = load(name, full=True, folder=official / name)
+    expected, expected_test = preprocess(torch.tensor(x), torch.tensor(x_test))
+    assert torch.equal(data.x_train, expected) and torch.equal(data.x_test, expected_test)
+    assert data.y_train.tolist() == y.tolist() and data.y_test.tolist() == y_test.tolist()
+    assert data.classes == describe().set_index("name")["classes"][name]
+    if name != "fashion-mnist":
+        assert torch.equal(load(name, folder=str(official / name)).x_train, data.x_train)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_shaped_samples_of_a_full_set_are_the_flat_ones(official, name):
+    flat = load(name, full=True, folder=official / name, side=6)
+    data = load(name, full=True, folder=official / name, side=6, shaped=True)
+    assert data.shape == (datasets._SHAPES[name][0], 6, 6)
+    assert torch.equal(data.x_train.flatten(1), flat.x_train)
+    assert (
+        load(name, full=True, folder=official / name, shaped=True).shape == datasets._SHAPES[name]
+    )
+
+
+def test_channels_rows_and_columns_of_cifar_keep_their_places(official, monkeypatch):
+    """Only one pixel varies: red, row 1, column 2."""
+    x, y = samples("cifar10", 50, 0)
+    x[:], x[:, 32 + 2] = 7, np.arange(50)
+    ((file, content, _),) = cifar_file("cifar10", (x, y), (x[:20], y[:20]))
+    (official / "cifar10" / file).write_bytes(content)
+    change(monkeypatch, "cifar10", files={file: (hashlib.md5(content).hexdigest(), None)})
+    data = load("cifar10", folder=official / "cifar10", shaped=True)
+    assert torch.nonzero(data.x_train[0]).tolist() == [[0, 1, 2]]
 
 
 def test_recompressed_files_are_as_good(official, tmp_path):
     copy = tmp_path / "copy"
     copy.mkdir()
-    for file in official.iterdir():
+    for file in (official / "mnist").iterdir():
         (copy / file.name).write_bytes(gzip.compress(gzip.decompress(file.read_bytes()), 1))
-    assert len(load("fashion-mnist", full=True, folder=copy).x_train) == 60
+    assert len(load("mnist", folder=copy).x_train) == 60
 
 
 def test_full_set_from_debian_then_from_the_named_variable(official, tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "_DEBIAN", official)
-    assert fetch("fashion-mnist") == official
-    assert describe()["found"].iloc[-1] == str(official)
-    monkeypatch.setenv("IMPLREG_DATA", str(tmp_path / "data"))
+    debian = official / "fashion-mnist"
+    change(monkeypatch, "fashion-mnist", elsewhere=(debian,))
+    assert fetch("fashion-mnist") == debian
+    assert found("fashion-mnist") == str(debian)
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "fashion-mnist").symlink_to(official)
+    (tmp_path / "data" / "fashion-mnist").symlink_to(debian)
     assert fetch("fashion-mnist") == tmp_path / "data" / "fashion-mnist"
 
 
-def test_download_fills_the_folder_once(server, tmp_path, monkeypatch):
-    assert describe()["found"].iloc[-1] == ""
-    data = load("fashion-mnist", full=True)
-    assert len(data.x_train) == 60
-    assert sorted(p.name for p in (tmp_path / "data" / "fashion-mnist").iterdir()) == sorted(
-        sources._FILES
-    )
-    monkeypatch.setattr(sources, "_URL", "http://127.0.0.1:9/")
-    assert len(load("fashion-mnist", full=True).x_train) == 60
+@pytest.mark.parametrize("name", SIZES)
+def test_download_fills_the_folder_once(server, name, tmp_path, monkeypatch):
+    assert found(name) == ""
+    data = load(name, full=True)
+    assert len(data.x_train) == SIZES[name][0]
+    home = tmp_path / "data" / name
+    assert found(name) == str(home)
+    assert sorted(p.name for p in home.iterdir()) == sorted(archives.ARCHIVES[name].files)
+    change(monkeypatch, name, url=NOBODY)
+    assert torch.equal(load(name, full=True).x_train, data.x_train)
 
 
-def test_download_mends_a_damaged_file(server, tmp_path):
+def test_command_fetches_a_set_and_lists_where_it_is(server, tmp_path):
+    run = CliRunner().invoke
+    rows = run(data_command).output.splitlines()
+    assert [row.split()[0] for row in rows[2:9]] == [
+        *NAMES, "fashion-mnist", "mnist", "cifar10", "cifar100"
+    ]  # fmt: skip
+    assert all(row.endswith("missing, see --fetch") for row in rows[5:9])
+    home = tmp_path / "data" / "cifar10"
+    told = run(data_command, ["--fetch", "cifar10"]).output  # and a progress bar
+    assert f"cifar10 is in {home}\n" in told
+    assert run(data_command).output.splitlines()[7].endswith(str(home))
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_download_mends_a_damaged_file(server, name, tmp_path):
     copy = tmp_path / "copy"
     copy.mkdir()
-    for file in server.iterdir():
+    for file in (server / name).iterdir():
         (copy / file.name).write_bytes(file.read_bytes()[:-20])
-    assert fetch("fashion-mnist", copy) == copy
-    assert len(load("fashion-mnist", full=True, folder=copy).x_train) == 60
+    assert fetch(name, copy) == copy
+    assert len(load(name, full=True, folder=copy).x_train) == SIZES[name][0]
 
 
-def test_wrong_download_is_refused_and_not_kept(server, tmp_path):
-    name = "t10k-images-idx3-ubyte.gz"
-    (server / name).write_bytes(b"<html>Please log in</html>")
-    with pytest.raises(InputError, match=f"{name} could not.*not the published file"):
-        fetch("fashion-mnist", tmp_path / "copy")
-    assert not (tmp_path / "copy" / name).exists()
-    (server / name).unlink()
-    with pytest.raises(InputError, match=f"{name} could not.*HTTPError"):
-        fetch("fashion-mnist", tmp_path / "copy")
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("mnist", "t10k-images-idx3-ubyte.gz"), ("cifar10", "cifar-10-binary.tar.gz")],
+)
+def test_wrong_download_is_refused_and_not_kept(server, name, file, tmp_path):
+    (server / name / file).write_bytes(b"<html>Please log in</html>")
+    with pytest.raises(InputError, match=f"{file} could not.*not the published file"):
+        fetch(name, tmp_path / "copy")
+    assert not (tmp_path / "copy" / file).exists()
+    (server / name / file).unlink()
+    with pytest.raises(InputError, match=f"{file} could not.*HTTPError"):
+        fetch(name, tmp_path / "copy")
 
 
-@pytest.mark.parametrize("name", ["train-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"])
+@pytest.mark.parametrize(("name", "file"), FULL)
 @pytest.mark.parametrize("damage", ["missing", "empty", "truncated", "flipped", "text", "other"])
-def test_damaged_file_is_named_with_its_folder(official, name, damage):
-    file = official / name
-    content = bytearray(file.read_bytes())
+def test_damaged_file_is_named_with_its_folder(official, name, file, damage):
+    folder = official / name
+    path = folder / file
+    content = bytearray(path.read_bytes())
     if damage == "missing":
-        file.unlink()
+        path.unlink()
     elif damage == "empty":
-        file.write_bytes(b"")
+        path.write_bytes(b"")
     elif damage == "truncated":
-        file.write_bytes(content[: len(content) // 2])
+        path.write_bytes(content[: len(content) // 2])
     elif damage == "flipped":
         content[len(content) // 2] ^= 255
-        file.write_bytes(content)
+        path.write_bytes(content)
     elif damage == "text":
-        file.write_bytes(b"<html>Please log in</html>")
+        path.write_bytes(b"<html>Please log in</html>")
     else:
-        file.write_bytes(gzip.compress(b"a valid archive of something else"))
+        path.write_bytes(tar([("train.bin", b"a valid archive of something else")]))
     with pytest.raises(InputError) as refusal:
-        load("fashion-mnist", full=True, folder=official)
+        load(name, full=True, folder=folder)
     message = str(refusal.value)
-    assert name in message and f"in the folder {official}" in message
+    assert f"{file} of {archives.ARCHIVES[name].title} in the folder {folder}" in message
+    assert f"`python -m implreg data --fetch {name} --folder {folder}`" in message
+    assert ("is missing" in message) == (damage == "missing")
     assert message.endswith(".") and "\n" not in message
 
 
-def test_folder_without_files_or_without_existence(official, tmp_path):
-    for folder in (tmp_path, tmp_path / "nowhere", official / "train-images-idx3-ubyte.gz"):
-        with pytest.raises(InputError, match=r"train-images-idx3-ubyte\.gz"):
-            load("fashion-mnist", full=True, folder=folder)
+@pytest.mark.parametrize(("name", "file"), FULL[::4])
+def test_folder_without_files_or_without_existence(official, name, file, tmp_path):
+    other = next(official / other for other in ("cifar10", "mnist") if other != name)
+    if name != "fashion-mnist":  # whose files have the names of MNIST's
+        with pytest.raises(InputError, match=f"{file} is missing in {other}"):
+            load(name, full=True, folder=other)
+    for folder in (tmp_path, tmp_path / "nowhere", official / name / file):
+        with pytest.raises(InputError, match=file):
+            load(name, full=True, folder=folder)
 
 
-def test_no_network_and_no_permission_are_one_sentence(official, tmp_path):
-    with pytest.raises(InputError, match=r"train-images-idx3.*could not be downloaded.*folder"):
-        load("fashion-mnist", full=True)
+def test_files_of_mnist_and_of_fashion_mnist_are_told_apart(official):
+    for name, other in (("mnist", "fashion-mnist"), ("fashion-mnist", "mnist")):
+        with pytest.raises(InputError, match="does not hold what was published"):
+            load(name, full=True, folder=official / other)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_no_network_is_one_sentence_that_names_the_folder(official, name, tmp_path):
+    first = next(iter(archives.ARCHIVES[name].files))
+    home = tmp_path / "data" / name
+    with pytest.raises(InputError, match=f"{first} could not be downloaded.* to {home} .*folder"):
+        load(name, full=True)
+
+
+def test_no_permission_and_other_names_are_one_sentence(official, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"could not be downloaded.*Not a directory"):
-        fetch("fashion-mnist", tmp_path / "file" / "below")
-    with pytest.raises(InputError, match="one of fashion-mnist"):
+        fetch("mnist", tmp_path / "file" / "below")
+    with pytest.raises(InputError, match="one of fashion-mnist, mnist, cifar10, cifar100"):
         fetch("digits")
 
 
 def test_debian_holds_the_published_files():
-    if not sources._DEBIAN.is_dir():
+    if not DEBIAN.is_dir():
         pytest.skip("Debian's package dataset-fashion-mnist is not installed.")
-    (x, y), (x_test, y_test) = sources.full_fashion_mnist(sources._DEBIAN)
+    (x, y), (x_test, y_test) = archives.read("fashion-mnist", DEBIAN)
     assert x.shape == (60000, 784) and x_test.shape == (10000, 784)
     assert np.bincount(y).tolist() == [6000] * 10 and np.bincount(y_test).tolist() == [1000] * 10
+
+
+# Shapes and resizing
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shaped_samples_are_the_flat_ones(name):
+    flat, data = loaded(name), load(name, shaped=True)
+    assert data.shape == datasets._SHAPES[name] and flat.shape == (math.prod(data.shape),)
+    for one, two in ((flat.x_train, data.x_train), (flat.x_test, data.x_test)):
+        assert two.shape == (len(one), *data.shape) and torch.equal(two.flatten(1), one)
+
+
+def triangle_matrix(n, side):
+    """Weights (side, n) of the triangle filter, written out from its definition."""
+    ratio = n / side
+    width = max(ratio, 1.0)
+    weights = np.zeros((side, n))
+    for i in range(side):
+        for j in range(n):
+            weights[i, j] = max(0.0, 1 - abs((j + 0.5) - (i + 0.5) * ratio) / width)
+    return weights / weights.sum(1, keepdims=True)
+
+
+@pytest.mark.parametrize("side", [2, 5, 7, 13, 64])
+def test_resizing_is_the_triangle_filter_before_the_preprocessing(side):
+    (x, _), (x_test, _) = sources.digits()
+    w = triangle_matrix(8, side)
+    resized = [
+        torch.tensor(np.einsum("ai,bj,nij->nab", w, w, part.reshape(-1, 8, 8))).flatten(1)
+        for part in (x, x_test)
+    ]
+    data = load("digits", side=side)
+    for got, wanted in zip((data.x_train, data.x_test), preprocess(*resized)):
+        # Features that hardly vary, in the corners, amplify rounding.
+        torch.testing.assert_close(got, wanted, rtol=1e-7, atol=1e-7)
+    shaped = load("digits", side=side, shaped=True)
+    assert shaped.shape == (1, side, side) and data.shape == (side * side,)
+    assert torch.equal(shaped.x_train.flatten(1), data.x_train)
+    assert torch.equal(shaped.x_test.flatten(1), data.x_test)
+
+
+def test_resizing_colours_in_chunks_agrees_with_one_at_a_time():
+    x, _ = samples("cifar10", 2049, 3)
+    together = datasets._features(x, (3, 32, 32), (3, 5, 5))
+    assert together.shape == (2049, 75) and together.dtype == torch.float64
+    w = triangle_matrix(32, 5)
+    one = np.einsum("ai,bj,ncij->ncab", w, w, x[[0, 1024, 2048]].reshape(-1, 3, 32, 32))
+    torch.testing.assert_close(together[[0, 1024, 2048]], torch.tensor(one).flatten(1))
+
+
+@pytest.mark.parametrize("name", ["digits", "fashion-mnist"])
+def test_the_side_that_the_images_have_changes_nothing(name):
+    side = datasets._SHAPES[name][-1]
+    assert torch.equal(load(name, side=side).x_train, loaded(name).x_train)
+
+
+def test_train_is_chosen_before_resizing():
+    data, whole = load("digits", train=100, side=4), load("digits", side=4)
+    assert data.x_train.shape == (100, 16) and len(data.x_test) == len(whole.x_test)
+    with pytest.raises(AssertionError):  # standardised by other samples
+        torch.testing.assert_close(data.x_test, whole.x_test)
 
 
 # Preprocessing
@@ -447,6 +650,16 @@ def test_pairs_are_deterministic_grow_by_adding_and_leave_torch_alone():
     two, other = pairs(data, count=3000, seed=7), pairs(data, count=64, seed=8)
     assert torch.equal(one.x0, two.x0[:64]) and torch.equal(one.x1, two.x1[:64])
     assert not torch.equal(one.x0, other.x0)
+
+
+@pytest.mark.parametrize("split", ["train", "test", "train-test"])
+@pytest.mark.parametrize("kind", ["same", "different", "random"])
+def test_shaped_and_flat_samples_give_the_same_pairs(kind, split):
+    flat = pairs(loaded("digits"), kind=kind, split=split, count=50, seed=2)
+    drawn = pairs(load("digits", shaped=True), kind=kind, split=split, count=50, seed=2)
+    for one, two in ((flat.x0, drawn.x0), (flat.x1, drawn.x1)):
+        assert two.shape == (50, 1, 8, 8) and torch.equal(two.flatten(1), one)
+    assert torch.equal(drawn.y0, flat.y0) and torch.equal(drawn.y1, flat.y1)
 
 
 def test_starts_are_uniform_over_samples_and_ends_over_what_is_allowed():

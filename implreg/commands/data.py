@@ -6,11 +6,17 @@ import click
 from tabulate import tabulate
 
 from implreg import datasets
+from implreg.archives import ARCHIVES
 from implreg.errors import InputError
 
 
 @click.command()
-@click.option("--fetch", "name", metavar="NAME", help="Download this data set if it is missing.")
+@click.option(
+    "--fetch",
+    "name",
+    metavar="NAME",
+    help=f"Download this full data set if it is missing: {', '.join(ARCHIVES)}.",
+)
 @click.option("--folder", type=click.Path(path_type=Path), help="Folder to keep the download in.")
 def data(name: str | None, folder: Path | None) -> None:
     """Show the data sets and where they are found."""
