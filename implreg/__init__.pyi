@@ -3,6 +3,7 @@ from . import experiments as experiments
 from . import figures as figures
 from . import measures as measures
 from . import runs as runs
+from . import sampled as sampled
 from . import statistics as statistics
 from . import theory as theory
 from .datasets import Dataset as Dataset

@@ -125,7 +125,7 @@ def bridge_deviation(trace: Trace) -> float:
     True
     """
     bends = trace.switches > 0
-    scaled = mid_path_deflection(trace)[bends] / (trace.switches[bends, None].sqrt() / 2)
+    scaled = mid_path_deflection(trace)[bends] / (_root_switches(trace)[bends] / 2)
     return float(scaled.std(correction=0)) if len(scaled) else float("nan")
 
 
@@ -145,7 +145,7 @@ def bridge_curve(trace: Trace, points: int = 21) -> Tensor:
     curve = []
     for share in torch.linspace(0, 1, points, dtype=torch.float64):
         split = _split_deflection(trace, (trace.switches * float(share)).long())
-        scaled = torch.where(bends, split / (trace.switches[:, None].sqrt() / 2), torch.nan)
+        scaled = torch.where(bends, split / (_root_switches(trace) / 2), torch.nan)
         curve.append(pool(scaled))
     return torch.tensor(curve, dtype=torch.float64)
 
@@ -436,6 +436,11 @@ def _straight(trace: Trace) -> None:
 def _sum(trace: Trace, per_switch: Tensor) -> Tensor:
     """Sum over the switches of each path, (S, C) -> (P, C)."""
     return torch.zeros_like(trace.ends).index_add(0, trace.path, per_switch)
+
+
+def _root_switches(trace: Trace) -> Tensor:
+    """The square root of M in the precision of the gaps, which that of whole numbers has not."""
+    return trace.switches.to(trace.gaps).sqrt()[:, None]
 
 
 def _split_deflection(trace: Trace, split: Tensor) -> Tensor:

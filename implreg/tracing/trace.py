@@ -252,7 +252,7 @@ def _same_device(device: torch.device, x: Tensor) -> None:
 
 def _rows(program: Program, memory: int | str | None) -> dict[int, int]:
     """How many pieces the chunks behind each switching operation may hold, see `Refiner`."""
-    bounded = _bytes(memory, program.device)
+    bounded = memory_bytes(memory, program.device)
     item = torch.empty((), dtype=program.dtype).element_size()
     places = [-1, *program.sites]
     widest, each = {}, {}
@@ -280,7 +280,8 @@ def _rows(program: Program, memory: int | str | None) -> dict[int, int]:
     }
 
 
-def _bytes(memory: int | str | None, device: torch.device) -> int:
+def memory_bytes(memory: int | str | None, device: torch.device) -> int:
+    """What `memory` allows in bytes, see `trace`; `InputError` if it is no such number."""
     if memory is None:
         if device.type == "cuda":
             return int(torch.cuda.mem_get_info(device)[0] * _SHARE)
