@@ -90,6 +90,7 @@ class Project:
             profile="default",
             values={name: {} for name in book.chapters},
             force=False,
+            keep=True,
             cell_timeout=60,
             say=lambda _: None,
         )

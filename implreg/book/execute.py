@@ -115,13 +115,15 @@ def run_chapters(
     profile: str,
     values: dict[str, Values],
     force: bool,
+    keep: bool,
     cell_timeout: float,
     say: Callable[[str], None],
 ) -> Iterator[Outcome]:
     """Run the `chosen` chapters in `build`, those that read others last; yield each outcome.
 
-    A chapter whose run is kept from before is not run again, unless `force`. Every finished
-    notebook lies in ``build/executed``, where the chapters that read others find it.
+    A chapter whose run is kept from before is not run again, unless `force`; with `keep` its runs
+    of experiments are. Every finished notebook lies in ``build/executed``, where the chapters that
+    read others find it.
     """
     executed = prepare_folder(build / "executed")
     # Chapters that read others find there those of this call, and none that is out of date.
@@ -148,7 +150,7 @@ def run_chapters(
         target.unlink(missing_ok=True)
         running = prepare_folder(build / "running") / chapter.source.name
         failure = prepare_folder(build / "failed") / chapter.source.name
-        keep_runs(None if force else build / "runs")
+        keep_runs(build / "runs" if keep else None)
         start = time.monotonic()
         try:
             run_chapter(

@@ -3,19 +3,17 @@
 import hashlib
 import importlib.metadata
 import json
-import os
 import platform
 import shlex
-import subprocess
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from implreg.book.chapters import CHAPTERS_PARAMETER, Chapter, Value, Values
 from implreg.dependencies import LIBRARIES, Sources, versions
+from implreg.machine import commit, hardware
+from implreg.settings import results_folder
 
 # A new release of one of these can change a picture or a page; of LIBRARIES, a number.
 PICTURES = ("matplotlib", "ipywidgets", "anywidget")
@@ -29,11 +27,12 @@ def run_inputs(
     """Return all that the outputs of `chapter` depend on, as JSON can hold it.
 
     These are its code cells with their tags, the parameters that are set, the modules that it
-    imports and whatever they import, the versions of the libraries, and `upstream`: what it reads
-    of other chapters. Prose is not among them.
+    imports and whatever they import, the kept results of these, the versions of the libraries, and
+    `upstream`: what it reads of other chapters. Prose is not among them.
     """
     cells = [cell for cell in chapter.notebook.cells if cell.cell_type == "code"]
     imported = sources.imported("\n".join(cell.source for cell in cells))
+    modules = sources.hashes({*imported, *chapter.also_imports})
     return {
         "cells": [
             [cell.id, digest([cell.source, sorted(cell.metadata.get("tags", []))])[:16]]
@@ -45,8 +44,20 @@ def run_inputs(
             if not (chapter.reads_chapters and name == CHAPTERS_PARAMETER)
         },
         "upstream": dict(upstream),
-        "modules": sources.hashes({*imported, *chapter.also_imports}),
+        "modules": modules,
+        "results": _results(modules),
         "versions": versions(LIBRARIES + PICTURES),
+    }
+
+
+def _results(modules: Collection[str]) -> dict[str, str]:
+    """Return a hash of each file of results, see `implreg.runs.results`, of these modules."""
+    folder = results_folder()
+    files = sorted(folder.glob("*.parquet")) if folder is not None else []
+    return {
+        path.stem: hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        for path in files
+        if path.stem.rpartition(".")[0] in modules
     }
 
 
@@ -64,13 +75,13 @@ def describe_run(
         "profile": profile,
         "key": digest(inputs),
         "inputs": inputs,
-        "commit": _commit(root),
+        "commit": commit(root),
         "versions": {
             "implreg": _own_version(),
             **versions(LIBRARIES + PICTURES),
             "python": platform.python_version(),
         },
-        "hardware": _hardware(),
+        "hardware": hardware(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "duration": round(seconds, 1),
         "set": values,
@@ -138,31 +149,8 @@ def _cell(value: object) -> str:
     return str(value).replace("|", "\\|").replace("\n", " ")
 
 
-def _commit(root: Path) -> str:
-    try:
-        command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
-        return subprocess.run(
-            command, capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-
-
 def _own_version() -> str:
     try:
         return importlib.metadata.version("implreg")
     except importlib.metadata.PackageNotFoundError:
         return "unknown"
-
-
-def _hardware() -> dict[str, Any]:
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        names = [x for x in cpuinfo.read_text().splitlines() if x.startswith("model name")]
-        model = names[0].partition(":")[2].strip() if names else model
-    return {
-        "cpu": model,
-        "cores": os.cpu_count(),
-        "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
-    }

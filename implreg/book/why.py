@@ -69,6 +69,7 @@ def run_changes(
         *_parameters(chapter, inputs["values"], old["values"], run["parameters"]),
         *cells,
         *changes(old["modules"], inputs["modules"]),
+        *changes(old["results"], inputs["results"], "kept result"),
         *other_versions(old["versions"], inputs["versions"]),
         *_upstream(old["upstream"], inputs["upstream"], running),
     ]

@@ -47,6 +47,7 @@ def list_chapters() -> None:
 @click.argument("chapter")
 @_parameters
 @options.profile
+@options.results
 @options.scheduler
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Notebook to write.")
 @options.build_dir
@@ -55,6 +56,7 @@ def run(
     chapter: str,
     given: tuple[tuple[str, str], ...],
     profile: str,
+    results: str,
     scheduler: str | None,
     output: Path | None,
     build_dir: Path,
@@ -69,6 +71,7 @@ def run(
     target = check_output_file(output or build_dir / "run" / chosen.source.name)
     keep_runs(build_dir / "runs")
     _use(scheduler)
+    options.use_results(results, book.root)
     start = time.monotonic()
     try:
         run_chapter(
@@ -92,16 +95,18 @@ def run(
 @_parameters
 @click.option("--force", is_flag=True, help="Run and build again even if nothing changed.")
 @click.option("--why", is_flag=True, help="Only say what would be done, and why.")
+@options.results
 @options.scheduler
 @options.build_dir
 @options.cell_timeout
 def book(
     chapters: tuple[str, ...],
     profile: str,
-    scheduler: str | None,
     given: tuple[tuple[str, str], ...],
     force: bool,
     why: bool,
+    results: str,
+    scheduler: str | None,
     build_dir: Path,
     cell_timeout: float,
 ) -> None:
@@ -120,6 +125,7 @@ def book(
         )
     values = {c.name: _values(book, c, profile, given) for c in chosen}
     preview = bool(chapters)
+    options.use_results(results, book.root, anew=not preview and not why)
     if why:
         steps = plan(book, chosen, build=build_dir, profile=profile, values=values, force=force)
         _explain(book, list(steps), build_dir, preview=preview, force=force)
@@ -134,7 +140,8 @@ def book(
             build=build_dir,
             profile=profile,
             values=values,
-            force=force,
+            force=force or results == "write",
+            keep=not force,
             cell_timeout=cell_timeout,
             say=click.echo,
         ):

@@ -1,10 +1,12 @@
 """Options that commands share."""
 
+import os
+import shutil
 from pathlib import Path
 
 import click
 
-from implreg.settings import SCHEDULER
+from implreg.settings import RECORD, RESULTS, SCHEDULER
 
 build_dir = click.option(
     "--build-dir",
@@ -29,3 +31,25 @@ scheduler = click.option(
     metavar="ADDRESS",
     help="Dask scheduler for the runs, such as tcp://host:8786, or local for a cluster here.",
 )
+results = click.option(
+    "--results",
+    type=click.Choice(["use", "ignore", "write"]),
+    default="use",
+    show_default=True,
+    help="Results that came with the book: use them, compute everything, or compute and write.",
+)
+
+
+def use_results(choice: str, root: Path, *, anew: bool = False) -> None:
+    """Tell the chapters' kernels what to do with the results in the book at `root`.
+
+    With "write" those of a grid replace the ones of the same configurations; `anew` first removes
+    all that are there.
+    """
+    folder = root / "book" / "results"
+    if choice == "ignore":
+        os.environ[RESULTS] = ""
+    elif choice == "write":
+        if anew:
+            shutil.rmtree(folder, ignore_errors=True)
+        os.environ[RECORD] = str(folder.resolve())

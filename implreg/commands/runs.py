@@ -12,9 +12,8 @@ from tqdm import tqdm
 
 from implreg.errors import InputError, explain_os_error
 from implreg.runs import Store
-from implreg.runs.grid import columns_of
 from implreg.runs.keys import known_code
-from implreg.runs.store import Entry, unpack
+from implreg.runs.store import Entry, columns_of, unpack
 from implreg.settings import STORE
 
 _SHORT = 12  # digits of a key

@@ -7,17 +7,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
 from implreg.checks import check_count
 from implreg.errors import InputError, explain_os_error
+from implreg.runs import results
 from implreg.runs.cluster import Cluster
 from implreg.runs.execute import execute
 from implreg.runs.keys import Origin, origin_of
 from implreg.runs.report import counted, say
-from implreg.runs.store import Store, decode, unpack
+from implreg.runs.store import Store, columns_of, decode, unpack
 from implreg.runs.work import Failed
 from implreg.runs.workers import LostWorkers, Processes, Workers
 from implreg.settings import SCHEDULER, STORE
@@ -122,6 +122,8 @@ def run_all(
     keys = [origin.key(c) if kept else str(i) for i, c in enumerate(configs)]
     grid = _Grid(origin, dict(zip(keys, configs, strict=True)), kept)
     with tqdm(total=len(grid.configs), desc=label, unit="run") as bar:
+        if data is None:
+            bar.update(grid.look_up_results())
         for _ in grid.look_up():
             bar.update()
         todo = {key: c for key, c in grid.configs.items() if key not in grid.tables}
@@ -151,8 +153,17 @@ class _Grid:
         self.store = store
         self.tables: dict[str, pd.DataFrame] = {}
         self.failures: dict[str, Failure] = {}
+        self._told: dict[str, dict[str, Any]] = {}  # when they ran and how long
         self._old: dict[str, list[str]] = {}  # files of failures and damaged ones, by key
         self._unkept: dict[str, bytes] = {}
+
+    def look_up_results(self) -> int:
+        """Take the runs that came with the book, say so, and return their number."""
+        kept = results.look_up(self.origin.experiment, self.configs)
+        self.tables |= {key: run.table for key, run in kept.items()}
+        if kept:
+            print(results.describe(kept.values(), len(self.configs), self.origin.code))
+        return len(kept)
 
     def look_up(self) -> Iterator[str]:
         """Read the runs that are kept, and yield their keys."""
@@ -160,19 +171,19 @@ class _Grid:
             return
         wanted = []
         for entry in self.store.entries(self.origin.experiment):
-            if entry.key in self.configs:
+            if entry.key in self.configs and entry.key not in self.tables:
                 if entry.failed:
                     self._old.setdefault(entry.key, []).append(entry.path)
                 else:
                     wanted.append(entry)
         damaged = []
         for entry, content in self.store.read(wanted):
-            table, _ = unpack(entry, content) or (None, {})
+            table, told = unpack(entry, content) or (None, {})
             if table is None:
                 damaged.append(entry.path)
                 self._old.setdefault(entry.key, []).append(entry.path)
             elif entry.key not in self.tables:
-                self.tables[entry.key] = table
+                self.tables[entry.key], self._told[entry.key] = table, told
                 yield entry.key
         if damaged:
             say(
@@ -190,7 +201,7 @@ class _Grid:
         if isinstance(result, Failed):
             self.failures[key] = Failure(self.configs[key], result.error, result.traceback)
         else:
-            self.tables[key] = decode(result)[0]
+            self.tables[key], self._told[key] = decode(result)
         if self.store is None:
             return
         try:
@@ -208,7 +219,13 @@ class _Grid:
                 self._unkept[key] = result
 
     def finish(self) -> None:
-        """Try once more to keep what could not be kept, and say what is not."""
+        """Try once more to keep what could not be kept, and say what is not; record results."""
+        if not self.origin.data and not self.failures:
+            runs = [
+                (self.configs[key], self.tables[key], told["seconds"], told["date"])
+                for key, told in self._told.items()
+            ]
+            results.record(self.origin.experiment, self.origin.code, self.origin.versions, runs)
         if self.store is None or not self._unkept:
             return
         reason = ""
@@ -269,12 +286,3 @@ def _workers(
             "themselves."
         )
     return Workers(executor)
-
-
-def columns_of(config: Mapping[str, Any], table: pd.DataFrame) -> dict[str, Any]:
-    """Fields of a configuration that fit in one cell and that the run did not report itself."""
-    return {
-        name: value
-        for name, value in config.items()
-        if isinstance(value, str | int | float | np.generic) and name not in table
-    }

@@ -8,7 +8,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -201,6 +201,15 @@ def unpack(
         return (None, json.loads(content)) if entry.failed else decode(content)
     except (pa.ArrowException, KeyError, ValueError):
         return None
+
+
+def columns_of(config: Mapping[str, Any], table: pd.DataFrame) -> dict[str, Any]:
+    """Fields of a configuration that fit in one cell and that the run did not report itself."""
+    return {
+        name: value
+        for name, value in config.items()
+        if isinstance(value, str | int | float | np.generic) and name not in table
+    }
 
 
 def _digest(key: str, content: bytes) -> str:

@@ -1,0 +1,179 @@
+"""Results that come with the book, so that a reader need not wait for them.
+
+One small Parquet file per experiment holds the tables of its runs below one another, each run with
+its configuration, when it ran and with what. Unlike in a store, whose keys also hold code and
+libraries, a run is looked up by its configuration alone. That these results are still those of the
+code is what the tests of the book check, by computing some of them again.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pandas as pd
+import pyarrow as pa
+
+import implreg
+from implreg.errors import InputError, prepare_folder
+from implreg.machine import commit, hardware
+from implreg.runs.store import columns_of, decode, encode
+from implreg.settings import record_folder, results_folder
+
+WORTH_KEEPING = 10  # seconds that all runs of a grid took together
+
+_RUN = "run"  # column: number of the run
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One run among the results.
+
+    Attributes:
+        config: its configuration, as a mapping.
+        table: what it returned.
+        seconds: that it took.
+        date: when it ended, in UTC.
+        origin: code, versions, commit and hardware that it ran with.
+    """
+
+    config: dict[str, Any]
+    table: pd.DataFrame
+    seconds: float
+    date: str
+    origin: dict[str, Any]
+
+
+def read_results(file: Path) -> list[Kept]:
+    """Return all runs in a file of results; none, if it is not there.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    try:
+        table, meta = decode(file.read_bytes())
+        return [
+            Kept(
+                run["config"],
+                table.loc[table[_RUN] == i, list(types)].astype(types).reset_index(drop=True),
+                run["seconds"],
+                run["date"],
+                meta["origins"][run["origin"]],
+            )
+            for i, run in enumerate(meta["runs"])
+            for types in [meta["types"][run["types"]]]
+        ]
+    except FileNotFoundError:
+        return []
+    except (pa.ArrowException, LookupError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{file} must hold the results of an experiment, but is damaged "
+            f"({type(error).__name__}); get it again with git, or compute without it "
+            f"(python -m implreg book --results ignore)."
+        ) from error
+
+
+def write_results(file: Path, runs: Iterable[Kept]) -> None:
+    """Let a file of results hold `runs`, at once or not at all.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    every = sorted(runs, key=lambda run: canonical(run.config))
+    origins: list[dict[str, Any]] = []
+    types: list[dict[str, str]] = []
+    told, tables = [], []
+    for i, run in enumerate(every):
+        own = {str(name): str(dtype) for name, dtype in run.table.dtypes.items()}
+        for known, new in ((origins, run.origin), (types, own)):
+            if new not in known:
+                known.append(new)
+        told.append(
+            {
+                "config": run.config,
+                "seconds": run.seconds,
+                "date": run.date,
+                "origin": origins.index(run.origin),
+                "types": types.index(own),
+            }
+        )
+        readable = columns_of(run.config, run.table)
+        tables.append(run.table.assign(**readable, **{_RUN: i}))
+    table = pd.concat(tables, ignore_index=True)
+    content = encode(table, {"runs": told, "origins": origins, "types": types})
+    prepare_folder(file.parent)
+    part = file.with_name(f".{uuid4().hex}.part")
+    try:
+        part.write_bytes(content)
+        os.replace(part, file)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def look_up(experiment: str, configs: Mapping[str, Any]) -> dict[str, Kept]:
+    """Return those of `configs`, by their keys, whose results came with the book.
+
+    Raises:
+        InputError: the file of this experiment is damaged.
+    """
+    folder = results_folder()
+    if folder is None:
+        return {}
+    known = {canonical(run.config): run for run in read_results(_file(folder, experiment))}
+    wanted = {key: canonical(asdict(config)) for key, config in configs.items()} if known else {}
+    return {key: known[text] for key, text in wanted.items() if text in known}
+
+
+def record(experiment: str, code: str, versions: Mapping[str, str], runs: Iterable[Any]) -> None:
+    """Write the runs of a grid among the results, if that was asked for and it took long.
+
+    Args:
+        experiment: module and name of the function.
+        code: of the function, see `implreg.runs.code_version`.
+        versions: of the libraries.
+        runs: configuration, table, seconds and date of each.
+    """
+    folder, every = record_folder(), list(runs)
+    if folder is None or sum(seconds for _, _, seconds, _ in every) < WORTH_KEEPING:
+        return
+    origin = {
+        "code": code,
+        "versions": dict(versions),
+        "commit": commit(Path(implreg.__file__).parent),
+        "hardware": hardware(),
+    }
+    file = _file(folder, experiment)
+    kept = {canonical(run.config): run for run in read_results(file)}
+    for config, table, seconds, date in every:
+        told = json.loads(canonical(asdict(config)))
+        kept[canonical(told)] = Kept(told, table, seconds, date, origin)
+    write_results(file, kept.values())
+
+
+def describe(kept: Iterable[Kept], of: int, code: str) -> str:
+    """Return in one sentence where results come from, for the reader of a page."""
+    runs = list(kept)
+    seconds = sum(run.seconds for run in runs)
+    dates = sorted({run.date[:10] for run in runs})
+    torches = sorted({run.origin["versions"].get("torch", "unknown") for run in runs})
+    long = f"{seconds / 60:.0f} minutes" if seconds >= 120 else f"{seconds:.0f} seconds"
+    older = "" if all(run.origin["code"] == code for run in runs) else (
+        " The code that they depend on has been edited since."
+    )  # fmt: skip
+    return (
+        f"{len(runs):,} of {of:,} runs came with the book: {long} of one core, computed "
+        f"{' to '.join(dict.fromkeys((dates[0], dates[-1])))} with torch {', '.join(torches)}."
+        f"{older} --results ignore computes them again."
+    )
+
+
+def canonical(config: Mapping[str, Any]) -> str:
+    """Return a configuration as text, the same for the same values."""
+    return json.dumps(config, sort_keys=True)
+
+
+def _file(folder: Path, experiment: str) -> Path:
+    return folder / f"{experiment}.parquet"
