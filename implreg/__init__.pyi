@@ -16,6 +16,7 @@ from .measures import deflection as deflection
 from .measures import edge_margin as edge_margin
 from .measures import fluctuation as fluctuation
 from .measures import gap_deviation as gap_deviation
+from .measures import leaves_prediction as leaves_prediction
 from .measures import mid_path_deflection as mid_path_deflection
 from .measures import normalize as normalize
 from .measures import pool as pool

@@ -287,6 +287,40 @@ def edge_margin(trace: Trace, pairs: Pairs) -> Tensor:
     return (margin(starts, labels[0]) + margin(trace.ends, labels[1])) / 2
 
 
+def leaves_prediction(trace: Trace) -> Tensor:
+    r"""Whether a path leaves the classes that are predicted at its ends, (P,) bool.
+
+    True if somewhere on the path an output is larger than those that are largest at t = 0 and at
+    t = 1. Exact: on a piece the distance of an output from the larger one of those two is concave,
+    so that it is largest at an end of the piece or where the two cross.
+
+    Raises:
+        InputError: polylines, or a network with a single output.
+
+    >>> import implreg as ir
+    >>> x = torch.eye(3)
+    >>> trace = ir.trace(ir.mlp(3, 50, 4, seed=0), (x[:1], 2 * x[:1]))  # along a ray
+    >>> leaves_prediction(trace).tolist()
+    [False]
+    """
+    _straight(trace)
+    starts, path = trace.values[trace.first_pieces], trace.piece_path
+    if starts.shape[1] < 2:
+        raise InputError("trace must be of a network with two or more outputs, got one; use such.")
+    first, last = starts.argmax(dim=1), trace.ends.argmax(dim=1)
+    own = torch.stack([first, last], dim=1)[path]  # of each piece
+    behind = trace.values + (trace.piece_end - trace.piece_start)[:, None] * trace.slopes
+    a, b = (x.gather(1, own) for x in (trace.values, behind))
+    # Where the two cross inside the piece, as a share of it; elsewhere at its start once more.
+    apart, later = a[:, 0] - a[:, 1], b[:, 0] - b[:, 1]
+    share = torch.where(apart * later < 0, apart / (apart - later), torch.zeros_like(apart))
+    crossing = torch.lerp(trace.values, behind, share[:, None])
+    left = torch.zeros_like(path, dtype=torch.bool)
+    for outputs in (trace.values, behind, crossing):
+        left |= outputs.amax(dim=1) > outputs.gather(1, own).amax(dim=1)
+    return torch.zeros_like(first).index_add(0, path, left.long()) > 0
+
+
 def normalize(trace: Trace, initial: Trace) -> Trace:
     r"""The trace relative to how much the outputs have grown since initialisation.
 
@@ -403,9 +437,10 @@ def streamed(parts: Iterable[Part]) -> Totals:
 def summary(trace: Trace, pairs: Pairs | None = None) -> dict[str, float]:
     """All measures of a trace, each as one number: a row of a tidy table.
 
-    Measures per path and output are pooled (`pool`); switches, fluctuation and edge margin are
-    means over paths (and outputs). The edge margin needs `pairs`; polylines have no bridge
-    deviation, mid-path deflection and fluctuation.
+    Measures per path and output are pooled (`pool`); switches, fluctuation, edge margin and the
+    share of paths that leave the classes predicted at their ends are means over paths (and
+    outputs). The last two need `pairs`; polylines have no bridge deviation, mid-path deflection and
+    fluctuation.
     """
     row = {
         "switches": float(trace.switches.double().mean()),
@@ -421,6 +456,7 @@ def summary(trace: Trace, pairs: Pairs | None = None) -> dict[str, float]:
             "fluctuation": float(fluctuation(trace).mean()),
         }
     if pairs is not None:
+        row["leaves_prediction"] = float(leaves_prediction(trace).double().mean())
         row["edge_margin"] = float(edge_margin(trace, pairs).mean())
     return row
 

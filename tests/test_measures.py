@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from implreg import measures
 from implreg.datasets import Pairs
@@ -237,3 +237,36 @@ def test_along_gives_values_and_slopes_of_every_path() -> None:
     assert torch.equal(slopes[:, -1], traced.slopes[traced.first_pieces + traced.switches])
     with pytest.raises(InputError, match="t must be between 0 and 1"):
         measures.along(traced, torch.tensor([1.5]))
+
+
+@pytest.mark.parametrize("kind", ["wide", "narrow"])
+def test_leaving_the_predicted_classes_is_seen_on_a_fine_grid(kind: str) -> None:
+    """Against the largest output at 20,001 positions: none that the grid sees is missed."""
+    random = torch.Generator().manual_seed(1)
+    x0, x1 = torch.randn(2, 60, 6, generator=random, dtype=torch.float64)
+    sizes = (6, 40, 40, 4) if kind == "wide" else (6, 5, 4)
+    net = mlp(*sizes, seed=2, dtype=torch.float64, initialisation=Initialisation(sigma_b=0.5))
+    left = measures.leaves_prediction(trace(net, (x0, x1)))
+    t = torch.linspace(0, 1, 20_001, dtype=torch.float64)
+    seen = torch.stack(
+        [net(torch.lerp(a, b, t[:, None])).argmax(1) for a, b in zip(x0, x1, strict=True)]
+    )
+    ends = torch.stack([seen[:, 0], seen[:, -1]], dim=1)
+    grid = (seen[:, :, None] != ends[:, None]).all(dim=2).any(dim=1)
+    assert not (grid & ~left).any()
+    assert 0 < grid.sum() < 60 and (left & ~grid).sum() <= 1
+
+
+def test_leaving_between_two_breakpoints_is_seen() -> None:
+    """Outputs 1 - 2t, 2t - 1 and a little: a third class leads inside of a single piece."""
+    net = nn.Sequential(nn.Linear(1, 3)).double()
+    with torch.no_grad():
+        net[0].weight.copy_(torch.tensor([[0.0], [-2.0], [2.0]]))
+        net[0].bias.copy_(torch.tensor([0.0, 1.0, -1.0]))
+    ends = (torch.zeros(1, 1), torch.ones(1, 1))
+    assert not measures.leaves_prediction(trace(net, ends)).any()  # a tie at the crossing
+    with torch.no_grad():
+        net[0].bias[0] = 1e-9
+    assert measures.leaves_prediction(trace(net, ends)).all()
+    with pytest.raises(InputError, match="two or more outputs"):
+        measures.leaves_prediction(trace(nn.Linear(1, 1), ends))
