@@ -246,6 +246,8 @@ def test_leaving_the_predicted_classes_is_seen_on_a_fine_grid(kind: str) -> None
     x0, x1 = torch.randn(2, 60, 6, generator=random, dtype=torch.float64)
     sizes = (6, 40, 40, 4) if kind == "wide" else (6, 5, 4)
     net = mlp(*sizes, seed=2, dtype=torch.float64, initialisation=Initialisation(sigma_b=0.5))
+    with torch.no_grad():  # where all units are off, no output is to equal another
+        net[-1].bias.normal_(generator=random)
     left = measures.leaves_prediction(trace(net, (x0, x1)))
     t = torch.linspace(0, 1, 20_001, dtype=torch.float64)
     seen = torch.stack(
