@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from html import escape
 from pathlib import Path
@@ -45,7 +45,9 @@ CLAIMS = {
         Claim(
             "C1",
             "Over-parameterised networks generalise without explicit regularisation.",
-            "The test error does not grow with width beyond interpolation.",
+            "From the narrowest width that fits the training samples to the widest, the test error "
+            "does not grow: the intervals of its ratios, with and without noise in the labels, lie "
+            "below 1.1. Contradicted if one lies above.",
         ),
         Claim(
             "C2",
@@ -102,6 +104,7 @@ class Verdict:
         quantity: what `effect` is, in words.
         scope: data, networks and training that were tested, in words.
         details: further numbers that the reader of the verdict should see, in words.
+        figure: of the paper, whose panels show the same, such as "4 a-c".
     """
 
     claim: str
@@ -110,6 +113,11 @@ class Verdict:
     quantity: str
     scope: str
     details: str = ""
+    figure: str = ""
+
+    def of_figure(self, figure: str) -> "Verdict":
+        """The same verdict, as one on a figure of the paper."""
+        return replace(self, figure=figure)
 
     def to_dict(self) -> dict[str, Any]:
         """As one flat row: the claim's id and statement, the outcome and the effect.
@@ -130,6 +138,7 @@ class Verdict:
             "high": high,
             "seeds": self.effect.n,
             "scope": self.scope,
+            "figure": self.figure,
         }
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
@@ -152,6 +161,28 @@ class Verdict:
             f'<strong class="claim-verdict">{self.outcome}</strong></p><dl>{body}</dl></div>',
             MIME: self.to_dict(),
         }
+
+
+def generalises(ratios: Mapping[str, Estimate], *, scope: str) -> Verdict:
+    """C1: is the test error of the widest networks no larger than where fitting begins?
+
+    Args:
+        ratios: by noise in the labels, in words, the test error of the widest networks over that of
+            the narrowest ones that fit the training samples; at least one.
+        scope: what was tested.
+
+    The effect shown is the ratio that decides, the one whose interval reaches highest.
+    """
+    if not ratios:
+        raise InputError("ratios must hold at least one ratio, got none; compute one.")
+    name, ratio = max(ratios.items(), key=lambda item: (math.isnan(item[1].high), item[1].high))
+    if all(x.high <= 1 + MARGIN for x in ratios.values()):
+        outcome = Outcome.SUPPORTED
+    else:
+        above = any(x.low > 1 + MARGIN for x in ratios.values())
+        outcome = Outcome.NOT_SUPPORTED if above else Outcome.UNDECIDED
+    quantity = f"test error, widest over narrowest network that fits, {name}"
+    return Verdict("C1", outcome, ratio, quantity, scope, f"Ratios: {_listed(ratios)}.")
 
 
 def width_exponent(claim: str, exponent: Estimate, *, scope: str) -> Verdict:

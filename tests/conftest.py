@@ -7,7 +7,7 @@ import pytest
 from _experiment import Log
 from hypothesis import settings
 
-from implreg.settings import RECORD, RESULTS, SCHEDULER, STORE
+from implreg.settings import CHECKPOINTS, RECORD, RESULTS, SCHEDULER, STORE
 
 # How long an example takes says nothing about its result, and machines differ.
 settings.register_profile("implreg", deadline=None)
@@ -17,11 +17,11 @@ settings.load_profile("implreg")
 @pytest.fixture(autouse=True)
 def no_store_of_another_test():
     """Commands set these variables for the rest of their process, which a test is not."""
-    for name in (STORE, SCHEDULER, RECORD):
+    for name in (STORE, SCHEDULER, RECORD, CHECKPOINTS):
         os.environ.pop(name, None)
     os.environ[RESULTS] = ""  # runs are to run
     yield
-    for name in (STORE, SCHEDULER, RECORD):
+    for name in (STORE, SCHEDULER, RECORD, CHECKPOINTS):
         os.environ.pop(name, None)
 
 

@@ -269,3 +269,16 @@ def test_ledger_names_the_notebook_that_is_corrupt(chapters, content):
     (chapters / "sgd.ipynb").write_bytes(content)
     with pytest.raises(InputError, match=r"sgd\.ipynb cannot be read.*run that chapter again"):
         claims.ledger(chapters)
+
+
+def test_generalises_needs_every_ratio_below_its_margin() -> None:
+    low, wide, high = Estimate(0.9, 0.8, 1.0, 5), Estimate(1, 0.8, 1.3, 5), Estimate(2, 1.5, 2.5, 5)
+    assert claims.generalises({"a": low}, scope="x").outcome == Outcome.SUPPORTED
+    undecided = claims.generalises({"a": low, "b": wide}, scope="x")
+    assert undecided.outcome == Outcome.UNDECIDED and undecided.effect == wide
+    against = claims.generalises({"a": low, "b": high}, scope="x").of_figure("2 a")
+    assert against.outcome == Outcome.NOT_SUPPORTED and against.to_dict()["figure"] == "2 a"
+    nan = Estimate(1.0, math.nan, math.nan, 1)
+    assert claims.generalises({"a": nan}, scope="x").outcome == Outcome.UNDECIDED
+    with pytest.raises(InputError, match="at least one ratio"):
+        claims.generalises({}, scope="x")

@@ -22,7 +22,7 @@ from implreg.book.provenance import describe_run, run_inputs
 from implreg.book.why import changes
 from implreg.dependencies import Root, Sources
 from implreg.errors import InputError, prepare_folder
-from implreg.settings import STORE
+from implreg.settings import CHECKPOINTS, STORE
 
 START_TIMEOUT = 120  # seconds until a kernel must answer
 MESSAGE_TIMEOUT = 60  # seconds that the last outputs of a cell may take to arrive
@@ -186,11 +186,17 @@ def run_chapters(
 
 
 def keep_runs(folder: Path | None) -> None:
-    """Let the chapters' kernels keep finished runs in `folder`, unless the user chose another."""
+    """Let the chapters' kernels keep finished runs in `folder`, unless the user chose another.
+
+    Where trainings are goes beside it.
+    """
     if folder is not None:
         os.environ.setdefault(STORE, str(prepare_folder(folder).resolve()))
+        checkpoints = folder.with_name("checkpoints").resolve()
+        os.environ.setdefault(CHECKPOINTS, str(checkpoints))
     else:
         os.environ.pop(STORE, None)
+        os.environ.pop(CHECKPOINTS, None)
 
 
 def beside(

@@ -16,6 +16,7 @@ from implreg.dependencies import versions
 from implreg.errors import InputError
 from implreg.runs.keys import Origin, known_code
 from implreg.runs.store import encode
+from implreg.settings import checkpoint_of
 
 # What may be gone the next time, as the same arguments may not.
 _PASSING = (OSError, MemoryError)
@@ -71,7 +72,8 @@ def perform(
             return Unlike(difference)
         shared = data.open() if isinstance(data, Shipped) else data
         begin = time.perf_counter()
-        table = run(config) if shared is None else run(config, shared)
+        with checkpoint_of(lambda: origin.key(config)):
+            table = run(config) if shared is None else run(config, shared)
         seconds = time.perf_counter() - begin
         if not isinstance(table, pd.DataFrame):
             kind = type(table).__name__

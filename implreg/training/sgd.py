@@ -83,7 +83,7 @@ def train(net: nn.Module, x: Tensor, y: Tensor, settings: SGD, *, seed: int) -> 
     """
     check_samples(net, x, y)
     parameter = next(net.parameters())
-    x, y = x.to(parameter), y.to(parameter.device)
+    x, y = x.to(parameter), y.to(parameter.device, torch.int64)
     random = generator(seed)
     yield 0
     for epoch in range(1, settings.epochs + 1):
@@ -97,7 +97,8 @@ def check_samples(net: nn.Module, x: Tensor, y: Tensor) -> None:
     Leaves `net` in eval mode.
     """
     check_finite("x", x)
-    if y.shape != x.shape[:1] or y.is_floating_point() or not len(x):
+    whole = not (y.is_floating_point() or y.is_complex() or y.dtype is torch.bool)
+    if y.shape != x.shape[:1] or not whole or not len(x):
         raise InputError(
             f"y must hold one whole-number label for each of the {len(x)} samples of x, at least "
             f"one, got shape {tuple(y.shape)} and dtype {y.dtype}; pass labels of shape "
@@ -140,23 +141,24 @@ def one_epoch(
     order = torch.randperm(len(x), generator=random).to(x.device)
     total, wrong = x.new_zeros(()), x.new_zeros(())
     net.train()
-    with _dropout(net, x.device, random):
-        for rows in order.split(settings.batch):
-            optimiser.zero_grad()
-            labels = y[rows]
-            logits = net(x[rows])
-            loss = nn.functional.cross_entropy(logits, labels)
-            if not loss.isfinite():
-                net.eval()
-                raise Diverged(
-                    f"the training loss is {loss.item()} in epoch {epoch}; lower learning_rate "
-                    f"(now {settings.learning_rate:g}) or the scale of the initial weights."
-                )
-            loss.backward()
-            optimiser.step()
-            total += loss.detach() * len(rows)
-            wrong += (logits.detach().argmax(dim=1) != labels).sum()
-    net.eval()
+    try:
+        with _dropout(net, x.device, random):
+            for rows in order.split(settings.batch):
+                optimiser.zero_grad()
+                labels = y[rows]
+                logits = net(x[rows])
+                loss = nn.functional.cross_entropy(logits, labels)
+                if not loss.isfinite():
+                    raise Diverged(
+                        f"the training loss is {loss.item()} in epoch {epoch}; lower learning_rate "
+                        f"(now {settings.learning_rate:g}) or the scale of the initial weights."
+                    )
+                loss.backward()
+                optimiser.step()
+                total += loss.detach() * len(rows)
+                wrong += (logits.detach().argmax(dim=1) != labels).sum()
+    finally:
+        net.eval()
     return float(total) / len(x), float(wrong) / len(x)
 
 

@@ -11,7 +11,8 @@ _relu_backward = torch.ops.aten.threshold_backward
 def shape_of(net: nn.Module) -> tuple[object, ...] | None:
     """What networks must share to be stacked; None for one that cannot be.
 
-    Those that can are `nn.Sequential` of dense layers with biases and a ReLU between any two.
+    Those that can are `nn.Sequential` of dense layers with biases and a ReLU between any two, all
+    of whose parameters are trained and of one type, and no two layers are the same.
     """
     if type(net) is not nn.Sequential or len(net) % 2 == 0:
         return None
@@ -21,6 +22,10 @@ def shape_of(net: nn.Module) -> tuple[object, ...] | None:
         return None
     layers = [m for m in dense if isinstance(m, nn.Linear)]
     weight = layers[0].weight
+    parameters = list(net.parameters())  # each once
+    alike = all(p.requires_grad and p.dtype == weight.dtype for p in parameters)
+    if len(parameters) < 2 * len(layers) or not alike:
+        return None
     return (
         *(m.in_features for m in layers),
         layers[-1].out_features,
