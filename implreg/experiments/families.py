@@ -1,6 +1,7 @@
 """The three families of networks of the paper, for configurations of experiments."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -48,25 +49,17 @@ class Network:
 
     def build(self, data: Dataset, seed: int, *, dtype: torch.dtype = torch.float32) -> nn.Module:
         """The network for a data set, in eval mode, at its random initialisation."""
+        common: dict[str, Any] = {
+            "outputs": data.classes,
+            "shape": data.shape,
+            "seed": seed,
+            "dtype": dtype,
+        }
+        net: nn.Module
         if self.family == "mlp":
-            return mlp(data.shape[0], self.size, data.classes, seed=seed, dtype=dtype)
-        if self.family == "vgg":
-            net: nn.Module = vgg(
-                self.size,
-                outputs=data.classes,
-                shape=data.shape,
-                width_factor=self.width_factor,
-                dropout=self.dropout,
-                seed=seed,
-                dtype=dtype,
-            )
+            net = mlp(data.shape[0], self.size, data.classes, seed=seed, dtype=dtype)
+        elif self.family == "vgg":
+            net = vgg(self.size, width_factor=self.width_factor, dropout=self.dropout, **common)
         else:
-            net = resnet(
-                self.size,
-                outputs=data.classes,
-                shape=data.shape,
-                width_factor=self.width_factor,
-                seed=seed,
-                dtype=dtype,
-            )
+            net = resnet(self.size, width_factor=self.width_factor, **common)
         return net.eval()
