@@ -328,10 +328,10 @@ def ledger(folder: str | Path) -> pd.DataFrame:
                 f"chapters must hold executed notebooks, but {path.name} cannot be read "
                 f"({error}); run that chapter again."
             ) from error
-        rows += [verdict | {"chapter": path.stem} for verdict in found]
+        rows += [{"figure": ""} | verdict | {"chapter": path.stem} for verdict in found]
     tested = {row["id"] for row in rows}
     rows += [
-        {"id": claim.id, "statement": claim.statement, "verdict": "not yet tested"}
+        {"id": claim.id, "statement": claim.statement, "verdict": "not yet tested", "figure": ""}
         for claim in CLAIMS.values()
         if claim.id not in tested
     ]
