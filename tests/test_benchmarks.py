@@ -15,6 +15,7 @@ TABLES = {
         "one by one", "sampling at 1,001 points",
     ],
     "theory_speed": ["all predictions", "fluctuation", "d2K/dsdt", "autodiff", "apart"],
+    "training_speed": ["train s", "Ensemble s", "speed-up", "8-64-64-10", "apart"],
     "runs_speed": ["processes, kept", "read back", "loky", "joblib", "speed-up"],
     "trace_memory": ["peak / bound", "256MB", "10 segments", "2,000 units"],
     "paper_networks": ["values apart", "resnet(10)", "vgg(3)"],

@@ -99,3 +99,83 @@ def test_refuses_data() -> None:
         next(train(net, x, torch.zeros(4), SGD(), seed=0))
     with pytest.raises(InputError, match="x must be finite"):
         next(train(net, x * torch.nan, torch.zeros(4, dtype=torch.int64), SGD(), seed=0))
+
+
+def dropping(dtype: torch.dtype = torch.float64) -> nn.Sequential:
+    first, relu, last = mlp(6, 40, 2, seed=0, dtype=dtype)
+    return nn.Sequential(first, relu, nn.Dropout(0.5), last)
+
+
+def test_dropout_is_on_in_training_and_off_when_measured() -> None:
+    x = torch.randn(32, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    y = torch.arange(32) % 2
+    net, dropped = dropping(), {False: [], True: []}
+
+    def look(layer: nn.Module, given: tuple[torch.Tensor], made: torch.Tensor) -> None:
+        dropped[layer.training].append((made == 0)[given[0] != 0].double().mean().item())
+        if layer.training:
+            kept = made != 0
+            assert torch.allclose(made[kept], 2 * given[0][kept])
+
+    net[2].register_forward_hook(look)
+    for _ in train(net, x, y, SGD(0.1, 3, 8, 0), seed=0):
+        assert not net.training
+        assert evaluate(net, x, y) == evaluate(net, x, y)
+    assert len(dropped[True]) == 12 and dropped[True] == pytest.approx([0.5] * 12, abs=0.15)
+    assert len(set(dropped[True])) > 6  # drawn anew for each batch
+    assert set(dropped[False]) == {0}
+
+
+def test_same_seed_same_result_with_dropout() -> None:
+    x = torch.randn(32, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    y = torch.arange(32) % 2
+
+    def trained(seed: int, batch: int = 8) -> torch.Tensor:
+        net = dropping()
+        for _ in train(net, x, y, SGD(0.1, 2, batch, 0), seed=seed):
+            assert torch.equal(torch.random.get_rng_state(), state)
+        return net[0].weight.detach()
+
+    found = []
+    for other in (0, 1):
+        with torch.random.fork_rng():
+            torch.manual_seed(other)
+            state = torch.random.get_rng_state()
+            found.append(trained(1))
+            # With all samples in one batch, their order changes no more than the rounding.
+            assert (trained(1, 32) - trained(2, 32)).abs().max() > 1e-4
+    assert torch.equal(*found)
+
+
+def test_a_diverged_network_is_as_before_the_batch() -> None:
+    """Averages of batch norm included, and in eval mode."""
+    x = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
+    first, relu, last = mlp(6, 8, 2, seed=0)
+    net = nn.Sequential(first, nn.BatchNorm1d(8), relu, last)
+    with pytest.raises(Diverged):
+        list(train(net, x, torch.arange(40) % 2, SGD(1e30, 5, 8, 0), seed=0))
+    assert not net.training
+    assert all(value.isfinite().all() for value in net.state_dict().values())
+    assert 0 < int(net[1].num_batches_tracked) < 5
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 2, 0], [0, 1, -1, 0], [2**40, 0, 0, 0]])
+def test_refuses_labels_out_of_range(labels: list[int]) -> None:
+    net = mlp(3, 8, 2, seed=0)
+    with pytest.raises(InputError, match="below the network's number of outputs, got"):
+        next(train(net, torch.zeros(4, 3), torch.tensor(labels), SGD(), seed=0))
+    assert not net.training
+
+
+def test_an_exception_leaves_the_network_in_eval_mode() -> None:
+    net, y = dropping(torch.float32), torch.arange(8) % 2
+
+    def stop(layer: nn.Module, given: object) -> None:
+        if layer.training:
+            raise KeyboardInterrupt
+
+    net[2].register_forward_pre_hook(stop)
+    before = torch.random.get_rng_state()
+    with pytest.raises(KeyboardInterrupt):
+        list(train(net, torch.zeros(8, 6), y, SGD(0.1, 1), seed=0))
+    assert not net.training and torch.equal(torch.random.get_rng_state(), before)

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import time
+import zipfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -39,9 +40,10 @@ class Ensemble:
     diverged; the others go on.
 
     Args:
-        nets: map (N, ...) to logits (N, classes), on one device.
+        nets: map (N, ...) to logits (N, classes), of one dtype and on one device; no two share
+            parameters.
         x: training samples, (N, ...), the same for all.
-        y: labels, (N,) int64.
+        y: labels, (N,) int64, or those of each network, (S, N).
         settings: of the optimiser, for all networks or one for each; epochs and batch must agree.
         seeds: of the order of samples and of dropout, one for each network.
 
@@ -53,8 +55,8 @@ class Ensemble:
         diverged: which networks have diverged, (S,) bool.
 
     Raises:
-        InputError: no network, lists of other lengths, samples and labels that do not fit, or
-            settings that do not agree.
+        InputError: no network, lists of other lengths, samples and labels that do not fit, settings
+            that do not agree, or networks that share parameters or are of several dtypes.
 
     >>> from implreg import mlp
     >>> x, y = torch.eye(4), torch.tensor([0, 1, 0, 1])
@@ -86,9 +88,20 @@ class Ensemble:
                 "settings must agree in epochs and batch, got several; train such networks in "
                 "ensembles of their own."
             )
-        check_samples(self.nets[0], x, y)
+        _check_apart(self.nets)
+        if y.ndim == 2 and len(y) != len(self.nets):
+            raise InputError(
+                f"y must be one list of labels for all networks or one for each of the "
+                f"{len(self.nets)}, got shape {tuple(y.shape)}; pass (N,) or (S, N)."
+            )
+        if y.ndim == 2:
+            for net, own in zip(self.nets, y, strict=True):
+                check_samples([net], x, own)
+        else:
+            check_samples(self.nets, x, y)
         parameter = next(self.nets[0].parameters())
-        self.x, self.y = x.to(parameter), y.to(parameter.device)
+        self.x, self.y = x.to(parameter), y.to(parameter.device, torch.int64)
+        self.y = self.y.expand(len(self.nets), -1)
         self.epochs, self.batch = first.epochs, first.batch
         self.seeds = list(seeds)
         self._random = [generator(seed) for seed in seeds]
@@ -96,9 +109,9 @@ class Ensemble:
         self.loss = torch.full((len(self.nets),), torch.nan, dtype=torch.float64)
         self.error = self.loss.clone()
         self.diverged = torch.zeros(len(self.nets), dtype=torch.bool)
-        for net in self.nets:
-            net.eval()
         self._groups = self._stacks()
+        self._whole = True  # no epoch was stopped halfway
+        self._digest: str | None = None
 
     def __iter__(self) -> Iterator[int]:
         """Yield the epoch, now and after each one up to the last, which is trained when asked."""
@@ -109,6 +122,8 @@ class Ensemble:
 
     def advance(self) -> None:
         """Train all networks for one epoch."""
+        self._check_whole()
+        self._whole = False
         self.epoch += 1
         for members, stack in self._groups:
             if stack is None:
@@ -117,6 +132,7 @@ class Ensemble:
                 self._together(members, stack)
         if any(self.diverged[i] for members, _ in self._groups for i in members):
             self._groups = self._stacks()
+        self._whole = True
 
     def follow(
         self,
@@ -146,8 +162,8 @@ class Ensemble:
             row at each later epoch, without measures.
 
         Raises:
-            InputError: epochs that do not rise or exceed those of the settings; a checkpoint of
-                other networks, data or settings, or a damaged one.
+            InputError: epochs that do not rise, exceed those of the settings, or are over; a
+                checkpoint of other networks, data or settings, or a damaged one.
             OSError: the checkpoint cannot be written.
         """
         _check_epochs(epochs, self.epochs)
@@ -156,6 +172,12 @@ class Ensemble:
         if checkpoint is not None:
             kept = _Checkpoint(Path(checkpoint), self, list(epochs))
             rows = kept.restore()
+        if not rows and epochs[0] < self.epoch:
+            raise InputError(
+                f"epochs must not be over, got {epochs[0]} after {self.epoch}; choose later ones "
+                f"or start from new networks."
+            )
+        self._check_whole()
         saved = time.monotonic()
         with tqdm(
             total=epochs[-1],
@@ -203,14 +225,28 @@ class Ensemble:
             state[name].clone() for name in ("loss", "error", "diverged")
         )
         self._groups = self._stacks()
+        self._whole = True
 
     def fingerprint(self) -> str:
-        """A digest of networks, data, settings and seeds: what a training depends on."""
+        """A digest of networks, data, settings and seeds: what a training depends on.
+
+        Networks count as they are when this is called first, so that it stays while they train.
+        """
+        if self._digest is not None:
+            return self._digest
         digest = hashlib.sha256(json.dumps([self.seeds, list(map(asdict, self.settings))]).encode())
         for tensor in (self.x, self.y, *(p for n in self.nets for p in n.state_dict().values())):
             digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+            digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy())
+        self._digest = digest.hexdigest()
+        return self._digest
+
+    def _check_whole(self) -> None:
+        if not self._whole:
+            raise InputError(
+                f"nets must not be those of a training that stopped halfway through an epoch, here "
+                f"{self.epoch}; start from new networks or from a checkpoint."
+            )
 
     def _stacks(self) -> list[tuple[list[int], Stack | None]]:
         """The networks that still train, in groups; those without a stack are single ones."""
@@ -237,7 +273,7 @@ class Ensemble:
         loss = error = torch.nan
         try:
             loss, error = one_epoch(
-                self.nets[i], self.x, self.y, self.settings[i], self.epoch, self._random[i]
+                self.nets[i], self.x, self.y[i], self.settings[i], self.epoch, self._random[i]
             )
         except Diverged:
             self.diverged[i] = True
@@ -247,13 +283,14 @@ class Ensemble:
         orders = torch.stack(
             [torch.randperm(len(self.x), generator=self._random[i]) for i in members]
         ).to(self.x.device)
+        labels = self.y[members].gather(1, orders)
         rates = self.x.new_tensor([self.settings[i].rate(self.epoch) for i in members])
         loss, wrong = self.x.new_zeros(2, len(members))
         start = 0
         while start < len(self.x):
             rows = orders[:, start : start + self.batch]
             x = self.x.index_select(0, rows.reshape(-1)).view(*rows.shape, -1)
-            batch_loss, batch_wrong = stack.step(x, self.y[rows], rates)
+            batch_loss, batch_wrong = stack.step(x, labels[:, start : start + self.batch], rates)
             fine = batch_loss.isfinite().cpu()
             if bool(fine.all()):
                 loss += batch_loss * rows.shape[1]
@@ -262,12 +299,17 @@ class Ensemble:
                 continue
             lost = [i for i, ok in zip(members, fine.tolist(), strict=True) if not ok]
             self.diverged[lost] = True
+            for i in lost:  # or it would keep the tensors of all
+                for parameter in self.nets[i].parameters():
+                    parameter.data = parameter.data.clone()
             self.loss[lost] = self.error[lost] = torch.nan
             members = [i for i in members if not self.diverged[i]]
             if not members:
                 return
             keep = fine.to(self.x.device)
-            orders, rates, loss, wrong = (x[keep] for x in (orders, rates, loss, wrong))
+            orders, labels, rates, loss, wrong = (
+                x[keep] for x in (orders, labels, rates, loss, wrong)
+            )
             stack = Stack([self.nets[i] for i in members])
         self.loss[members] = loss.double().cpu() / len(self.x)
         self.error[members] = wrong.double().cpu() / len(self.x)
@@ -286,19 +328,40 @@ class Ensemble:
             found: Mapping[str, Any] | Rows = {}
             if not self.diverged[i]:
                 found = measure(i, net)
-            rows += [
-                known | dict(row) for row in ([found] if isinstance(found, Mapping) else found)
-            ]
+            for row in [found] if isinstance(found, Mapping) else found:
+                # Numbers of NumPy and torch as they come out of a checkpoint.
+                plain = {k: v.item() if hasattr(v, "item") else v for k, v in row.items()}
+                rows.append(known | plain)
         return rows
 
 
+def _check_apart(nets: Sequence[nn.Module]) -> None:
+    seen: set[int] = set()
+    dtypes: set[torch.dtype] = set()
+    for net in nets:
+        own = list(net.parameters())
+        if not seen.isdisjoint(map(id, own)):
+            raise InputError(
+                "nets must be networks of their own, but two of them share parameters; make each "
+                "anew, for example in a list comprehension."
+            )
+        seen.update(map(id, own))
+        dtypes.update(p.dtype for p in own)
+    if len(dtypes) > 1:
+        raise InputError(
+            f"nets must be of one dtype, got {', '.join(sorted(map(str, dtypes)))}; convert them "
+            f"or train them in ensembles of their own."
+        )
+
+
 def _check_epochs(epochs: Sequence[int], last: int) -> None:
+    epochs = list(epochs)
     whole = all(isinstance(e, int) and not isinstance(e, bool) for e in epochs)
     rising = whole and all(a < b for a, b in pairwise(epochs))
     if not epochs or not rising or not 0 <= epochs[0] <= epochs[-1] <= last:
         raise InputError(
-            f"epochs must rise from 0 or more to at most {last}, got {list(epochs)}; choose such "
-            f"epochs."
+            f"epochs must be whole numbers that rise from 0 or more to at most {last}, got "
+            f"{epochs}; choose such epochs."
         )
 
 
@@ -317,7 +380,10 @@ class _Checkpoint:
         except FileNotFoundError:
             return []
         try:
-            state = torch.load(io.BytesIO(content), weights_only=True)
+            with zipfile.ZipFile(io.BytesIO(content)) as parts:
+                if name := parts.testzip():  # torch looks at no checksum
+                    raise zipfile.BadZipFile(name)
+            state = dict(torch.load(io.BytesIO(content), weights_only=True))
             what, rows = state["what"], json.loads(state["rows"])
         except Exception as error:  # torch has no class of its own for a damaged file
             raise InputError(
@@ -337,7 +403,7 @@ class _Checkpoint:
         """Write networks, random states and rows."""
         told = {
             "what": self.what,
-            "rows": json.dumps(rows, default=lambda x: x.item()),  # numbers of NumPy and torch
+            "rows": json.dumps(rows),
             "ensemble": self.ensemble.state_dict(),
         }
         part = self.path.with_name(f".{self.path.name}.{uuid4().hex}.part")

@@ -1,6 +1,6 @@
 """Stochastic gradient descent as in the paper, of one network."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -81,7 +81,7 @@ def train(net: nn.Module, x: Tensor, y: Tensor, settings: SGD, *, seed: int) -> 
     >>> list(train(net, x, y, SGD(0.1, epochs=2), seed=0))
     [0, 1, 2]
     """
-    check_samples(net, x, y)
+    check_samples([net], x, y)
     parameter = next(net.parameters())
     x, y = x.to(parameter), y.to(parameter.device, torch.int64)
     random = generator(seed)
@@ -91,10 +91,10 @@ def train(net: nn.Module, x: Tensor, y: Tensor, settings: SGD, *, seed: int) -> 
         yield epoch
 
 
-def check_samples(net: nn.Module, x: Tensor, y: Tensor) -> None:
-    """Raise `InputError` unless x is finite, fits `net`, and has a label for each sample.
+def check_samples(nets: Sequence[nn.Module], x: Tensor, y: Tensor) -> None:
+    """Raise `InputError` unless x is finite, fits all `nets`, and has a label for each sample.
 
-    Leaves `net` in eval mode.
+    Leaves `nets` in eval mode.
     """
     check_finite("x", x)
     whole = not (y.is_floating_point() or y.is_complex() or y.dtype is torch.bool)
@@ -104,21 +104,22 @@ def check_samples(net: nn.Module, x: Tensor, y: Tensor) -> None:
             f"one, got shape {tuple(y.shape)} and dtype {y.dtype}; pass labels of shape "
             f"({len(x)},)."
         )
-    try:
-        with torch.no_grad():
-            logits = net.eval()(x[:1].to(next(net.parameters())))
-    except RuntimeError as error:
-        raise InputError(
-            f"x must hold samples that the network takes, got shape {tuple(x.shape)} "
-            f"({' '.join(str(error).split())}); reshape them."
-        ) from error
-    low, high = torch.aminmax(y)
-    if logits.ndim != 2 or not 0 <= int(low) <= int(high) < logits.shape[1]:
-        raise InputError(
-            f"y must hold labels from 0 to below the network's number of outputs, got "
-            f"{int(low)} to {int(high)} for outputs of shape {tuple(logits.shape[1:])}; number "
-            f"the classes from 0 or give the network more outputs."
-        )
+    low, high = map(int, torch.aminmax(y))
+    for net in nets:
+        try:
+            with torch.no_grad():
+                logits = net.eval()(x[:1].to(next(net.parameters())))
+        except RuntimeError as error:
+            raise InputError(
+                f"x must hold samples that the network takes, got shape {tuple(x.shape)} "
+                f"({' '.join(str(error).split())}); reshape them."
+            ) from error
+        if logits.ndim != 2 or not 0 <= low <= high < logits.shape[1]:
+            raise InputError(
+                f"y must hold labels from 0 to below the network's number of outputs, got "
+                f"{low} to {high} for outputs of shape {tuple(logits.shape[1:])}; number "
+                f"the classes from 0 or give the network more outputs."
+            )
 
 
 def generator(seed: int) -> torch.Generator:
@@ -135,7 +136,7 @@ def one_epoch(
         Mean loss and share of errors of the samples, each as its batch came up.
 
     Raises:
-        Diverged: the loss of a batch is not finite; its step is not taken.
+        Diverged: the loss of a batch is not finite; `net` is as it was before that batch.
     """
     optimiser = torch.optim.SGD(net.parameters(), lr=settings.rate(epoch))
     order = torch.randperm(len(x), generator=random).to(x.device)
@@ -146,9 +147,12 @@ def one_epoch(
             for rows in order.split(settings.batch):
                 optimiser.zero_grad()
                 labels = y[rows]
+                before = [buffer.clone() for buffer in net.buffers()]  # as of batch norm
                 logits = net(x[rows])
                 loss = nn.functional.cross_entropy(logits, labels)
                 if not loss.isfinite():
+                    for buffer, then in zip(net.buffers(), before, strict=True):
+                        buffer.copy_(then)
                     raise Diverged(
                         f"the training loss is {loss.item()} in epoch {epoch}; lower learning_rate "
                         f"(now {settings.learning_rate:g}) or the scale of the initial weights."
