@@ -1,5 +1,6 @@
 """The command `trace`: what it writes and says, in this process and in real ones."""
 
+import importlib
 import os
 import re
 import resource
@@ -20,7 +21,56 @@ from torch import nn
 
 import implreg
 from implreg import commands
+from implreg.figures.paths import plot_samples
 from implreg.measures import summary
+from implreg.sampled import Samples, sample
+
+# As torchvision's: strides, batch norm, overlapping max pooling, a shortcut, many outputs.
+RESIDUAL = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, 2, 1),
+        )
+        self.conv, self.norm = nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)
+        self.relu = nn.ReLU(inplace=True)
+        self.pool, self.fc = nn.AdaptiveAvgPool2d((1, 1)), nn.Linear(8, 200)
+
+    def forward(self, x):
+        x = self.stem(x)
+        out = self.norm(self.conv(x))
+        out += x
+        return self.fc(torch.flatten(self.pool(self.relu(out)), 1))
+
+def build():
+    torch.manual_seed(0)
+    net = Net()
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.bias)
+            nn.init.normal_(module.running_mean)
+    return net.eval()
+"""
+# A network that gives other outputs from its third call on.
+MOODS = """
+import implreg
+from torch import nn
+
+class Net(nn.Sequential):
+    calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        return super().forward(x) * (1 if self.calls < 3 else 2)
+
+def build():
+    return Net(*implreg.mlp(3, 20, 2, seed=0))
+"""
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = ["path.png", "path.svg", "switches.csv", "trace.npz"]
@@ -138,6 +188,94 @@ def test_samples_take_the_shape_that_a_convolution_needs(
     assert len(implreg.Trace.load(Path("trace/trace.npz"))) == 2
 
 
+# Sampled
+
+
+def printed(samples: Samples) -> list[tuple[str, ...]]:
+    """Rows of the table: name, the released program's estimate, the corrected one."""
+    released = samples.estimate().per_unit_length().summary()
+    corrected = samples.estimate(index="corrected", biases=False).per_unit_length().summary()
+    return [
+        (name.replace("_", " "), f"{value:.6g}", f"{corrected[name]:.6g}")
+        for name, value in released.items()
+    ]
+
+
+def test_a_network_is_sampled_at_some_positions(folder: Path, call: Callable[..., Done]) -> None:
+    words = "trace small.pt --paths paths.npz --plot 1"
+    assert call(words).code == 0
+    done = call(f"{words} --points 50")
+    assert done.code == 0, done.err
+    assert results() == ["path.png", "path.svg", "samples.npz"]  # the exact trace is replaced
+    net = implreg.mlp(3, 20, 2, seed=0)
+    x0, x1 = paths()
+    expected = sample(net, (x0, x1), points=50)
+    with np.load("trace/samples.npz") as kept:
+        for name in ("t", "slopes", "slopes_with_offsets", "counts", "lengths"):
+            assert np.array_equal(kept[name], getattr(expected, name)), name
+        values = kept["values"]
+    t = torch.linspace(0, 1, 50, dtype=torch.float64)[:, None, None]
+    own = net.double()((1 - t) * x0 + t * x1).transpose(0, 1)
+    np.testing.assert_allclose(values, own.detach(), rtol=0, atol=1e-12)
+    rows = [tuple(re.split(r"  +", line)) for line in done.out.splitlines()[1:7]]
+    assert rows == printed(expected)
+    assert rows[5][1] != rows[5][2]  # the two estimators differ here
+    assert "sampling 3 paths at 50 positions" in done.err
+    assert f"at 50 positions, with {int(expected.counts.sum())} switches" in done.out
+    drawn = Path("trace/path.svg").read_text("utf-8")
+    assert drawn == plot_samples(expected, torch.from_numpy(values), 1).svg
+    assert "sampled at 50 positions" in drawn
+
+
+def test_a_residual_network_of_many_outputs_is_sampled_in_little_memory(folder: Path) -> None:
+    Path("residual.py").write_text(RESIDUAL)
+    sys.path.insert(0, str(folder))
+    try:
+        net = importlib.import_module("residual").build()
+    finally:
+        sys.path.remove(str(folder))
+    torch.save(net.state_dict(), "residual.pth")
+    random = np.random.default_rng(0)
+    x0, x1 = random.normal(size=(2, 1, 3, 16, 16))
+    np.savez("images.npz", x0=x0, x1=x1)
+    words = "trace residual.pth --network residual:build --paths images.npz --points 30"
+    done = process(f"{words} --memory 8MB --out few")
+    assert done.code == 0, done.err
+    assert results("few") == ["path.png", "path.svg", "samples.npz"]
+    ends = torch.from_numpy(x0), torch.from_numpy(x1)
+    expected = sample(net, ends, points=30, memory="8MB")
+    with np.load("few/samples.npz") as kept:
+        assert np.array_equal(kept["counts"], expected.counts)
+        np.testing.assert_allclose(kept["slopes"], expected.slopes, rtol=0, atol=1e-10)
+        t = torch.linspace(0, 1, 30, dtype=torch.float64).view(-1, 1, 1, 1)
+        own = net.double()((1 - t) * ends[0] + t * ends[1])
+        np.testing.assert_allclose(kept["values"][0], own.detach(), rtol=0, atol=1e-10)
+    assert Path("few/path.svg").stat().st_size < 200_000  # not a line for each of 200 outputs
+    told = process(f"{words} --memory 1kB")
+    assert told.code == 1 and told.err.splitlines()[-1].startswith("Error: memory must be at least")
+
+
+def test_pairs_of_a_data_set_are_sampled(folder: Path, call: Callable[..., Done]) -> None:
+    done = call("trace digits.pt --data digits --count 4 --seed 2 --points 20 --dtype float32")
+    assert done.code == 0, done.err
+    drawn = implreg.pairs(implreg.load("digits"), kind="same", count=4, seed=2)
+    net = implreg.mlp(64, 20, 20, 10, seed=0)
+    expected = sample(net, drawn, points=20, dtype=torch.float32)
+    with np.load("trace/samples.npz") as kept:
+        assert np.array_equal(kept["counts"], expected.counts)
+        assert kept["slopes"].dtype == np.float32
+
+
+def test_samples_of_a_network_that_changes_are_refused(folder: Path) -> None:
+    Path("moods.py").write_text(MOODS)
+    torch.save(implreg.mlp(3, 20, 2, seed=0).state_dict(), "moods.pt")
+    done = process("trace moods.pt --network moods:build --paths paths.npz --points 9")
+    assert done.code == 1
+    assert "away from the network's own" in done.err.splitlines()[-1]
+    assert "Traceback" not in done.err
+    assert results() == []
+
+
 # Without and with the book
 
 
@@ -192,6 +330,11 @@ def test_the_book_adds_its_commands(call: Callable[..., Done]) -> None:
         ("small.pt --paths paths.npz --plot 3", "--plot must be a path from 0 to 2, got 3"),
         ("small.pt --paths points.npz --plot 1", "--plot must be a path from 0 to 0, got 1"),
         ("small.pt --paths paths.npz --plto 3", "No such option"),
+        ("small.pt --paths paths.npz --points 2", "2 is not in the range x>=3"),
+        ("small.pt --paths paths.npz --points many", "'many' is not a valid integer"),
+        ("small.pt --paths points.npz --points 9", "points.npz holds points of a polyline"),
+        ("small.pt --paths points.npz --points 9 --closed", "--closed is for polylines, which"),
+        ("small.pt --paths paths.npz --points 9 --plot 3", "--plot must be a path from 0 to 2"),
     ],
 )
 def test_wrong_usage_is_one_sentence(
@@ -218,6 +361,8 @@ def test_wrong_usage_is_one_sentence(
         ("digits.pt --paths paths.npz", "64"),
         ("small.pt --paths paths.npz --out small.pt", "small.pt could not be written (Not a dir"),
         ("small.pt --paths paths.npz --memory lots", "memory"),
+        ("digits.pt --paths paths.npz --points 9", "64"),
+        ("small.pt --paths paths.npz --points 9 --memory 1kB", "memory must be at least"),
         ("digits.pt --data digits --count 9999999", "count must be at most"),
     ],
 )
@@ -228,7 +373,7 @@ def test_wrong_input_is_one_sentence(
     assert done.code == 1
     *before, sentence = done.err.splitlines()
     assert sentence.startswith("Error: ") and told in sentence
-    assert all(line.startswith("tracing ") for line in before)
+    assert all(line.startswith(("tracing ", "sampling ")) for line in before)
     assert not Path("trace").exists() or results() == []
 
 

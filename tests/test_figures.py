@@ -15,8 +15,9 @@ from nbclient import NotebookClient
 from implreg import figures
 from implreg.errors import InputError
 from implreg.figures.display import CATEGORIES, STEPS, THEMED
-from implreg.figures.paths import draw_gaps, draw_outputs, draw_slopes, knots_of
+from implreg.figures.paths import draw_gaps, draw_outputs, draw_slopes, knots_of, plot_samples
 from implreg.networks import mlp
+from implreg.sampled import sample
 from implreg.statistics import mean_interval
 from implreg.tracing import polyline, trace
 
@@ -306,6 +307,42 @@ def test_thousands_of_breakpoints_stay_small():
     assert path.switches.item() > 2000
     assert len(figures.plot_path(path).svg) < 300_000
     assert len(figures.plot_gaps(path).svg) < 300_000
+
+
+@pytest.mark.parametrize("points, outputs", [(3, 1), (200, 5), (5000, 300)])
+def test_samples_of_a_path_are_drawn(points, outputs):
+    random = torch.Generator().manual_seed(0)
+    x0, x1 = (torch.randn(2, 8, generator=random, dtype=torch.float64) for _ in range(2))
+    net = mlp(8, 500, outputs, seed=0).double()
+    samples = sample(net, (x0, x1), points=points)
+    t = samples.t[:, None, None]
+    values = net((1 - t) * x0 + t * x1).transpose(0, 1).detach()
+    figure = plot_samples(samples, values, 1)
+    assert len(figure.svg) < 300_000
+    assert f"sampled at {points:,} positions" in figure.svg
+    assert f"with {int(samples.counts[1].sum())} switches" in figure.alt
+    drawn = values[1].max(dim=0).values.topk(min(3, outputs)).indices.sort().values.tolist()
+    assert figure.alt.count(" goes from ") == len(drawn)
+    for c in drawn:
+        name = "The output" if outputs == 1 else f"Output {c}"
+        assert f"{name} goes from {minus(values[1, 0, c])} to {minus(values[1, -1, c])}" in (
+            figure.alt
+        )
+        slope = samples.slopes[1, :, c]
+        assert f"lies between {minus(slope.min())} and {minus(slope.max())}." in figure.alt
+
+
+def test_samples_that_cannot_be_drawn_are_refused():
+    samples = sample(mlp(4, 8, 2, seed=0), (torch.zeros(3, 4), torch.ones(3, 4)), points=5)
+    with pytest.raises(
+        InputError, match=r"values must have the shape .* \(3, 5, 2\), got \(5, 2\)"
+    ):
+        plot_samples(samples, samples.slopes[0])
+    for path in (-1, 3, True, 0.5):
+        with pytest.raises(InputError, match="path must be a number from 0 to 2"):
+            plot_samples(samples, samples.slopes, path)
+    with pytest.raises(InputError, match="outputs must be 1 to 6 different numbers"):
+        plot_samples(samples, samples.slopes, 0, [2])
 
 
 def test_paths_that_cannot_be_drawn_are_refused(one_path):

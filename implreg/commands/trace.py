@@ -3,26 +3,59 @@
 import os
 import tempfile
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import pandas as pd
 import torch
 from click.core import ParameterSource
+from torch import Tensor, nn
+from tqdm import tqdm
 
 import implreg
 from implreg import measures
 from implreg.commands import INTERRUPTED
 from implreg.datasets import KINDS, ORIGINS, Pairs
 from implreg.errors import explain_os_error, prepare_folder
+from implreg.figures import Figure
+from implreg.figures.paths import plot_samples
 from implreg.files import import_network, read_network, read_paths
-from implreg.tracing import Trace
+from implreg.sampled import Samples, sample
+from implreg.tracing import Paths, Program, Trace
+from implreg.tracing.paths import segments
+from implreg.tracing.program import Affine
+from implreg.tracing.read import prepared, record
+from implreg.tracing.trace import memory_bytes
 
 _OF_DATA = ("kind", "count", "seed", "shape")  # options that say what to draw from --data
-_FILES = ("trace.npz", "switches.csv", "path.svg", "path.png")
+_FILES = ("trace.npz", "switches.csv", "samples.npz", "path.svg", "path.png")
+_CHUNK = 2**28  # bytes of the outputs' forward pass, where --memory allows more
+_COMPARED = 8  # positions at which the outputs are compared with those of the program
+_MISMATCH = {torch.float64: 1e-8, torch.float32: 1e-3}  # relative; rounding stays far below
+_EPILOG = """
+Figure 1 of Kubo et al. (2019) for two images and a network of torchvision (which implreg does not
+need itself), with the weights' own transforms:
+
+\b
+  import numpy as np, torch
+  from PIL import Image
+  from torchvision.models import ResNet101_Weights, resnet101
+\b
+  weights = ResNet101_Weights.IMAGENET1K_V1
+  prepare = weights.transforms()
+  x0, x1 = (prepare(Image.open(f).convert("RGB")) for f in ("a.jpg", "b.jpg"))
+  np.savez("pairs.npz", x0=x0[None].numpy(), x1=x1[None].numpy())
+  torch.save(resnet101(weights=weights).state_dict(), "resnet101.pth")
+
+\b
+  python -m implreg trace resnet101.pth --network torchvision.models:resnet101 \\
+      --paths pairs.npz --points 1000 --out figure1
+"""
 
 
 def _sizes(
@@ -37,7 +70,7 @@ def _sizes(
     return tuple(int(size) for size in value.split(","))
 
 
-@click.command("trace")
+@click.command("trace", epilog=_EPILOG)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--network",
@@ -78,6 +111,12 @@ def _sizes(
     show_default=True,
     help="Precision of the computation.",
 )
+@click.option(
+    "--points",
+    type=click.IntRange(min=3),
+    metavar="N",
+    help="Sample each path at N evenly spaced positions instead of following it exactly.",
+)
 @click.option("--memory", metavar="SIZE", help="What the working set may take, such as 512MB.")
 @click.option(
     "--out",
@@ -106,6 +145,7 @@ def trace_command(
     seed: int,
     shape: tuple[int, ...] | None,
     dtype: str,
+    points: int | None,
     memory: str | None,
     out: Path,
     plot: int,
@@ -119,6 +159,13 @@ def trace_command(
     The folder --out receives trace.npz (implreg.Trace.load reads it), switches.csv, and the path
     --plot as path.svg and path.png. After Ctrl-C it receives the paths that were finished, and in
     switches.csv also the switches that were found on the next one.
+
+    A large network switches millions of times on one path, and following it takes too long. With
+    --points N, straight paths are sampled at N positions: switches in one interval merge. --out
+    then receives samples.npz (t, values, slopes, slopes_with_offsets, counts, lengths) and the path
+    --plot, and the estimates are printed twice: as the released program of Kubo et al. (2019)
+    computes them ("released"), and without its index and bias traits ("corrected", see
+    implreg.sampled). After Ctrl-C nothing is written.
     """
     if (paths is None) == (data is None):
         raise click.UsageError("give the paths with either --paths or --data.")
@@ -127,11 +174,15 @@ def trace_command(
         raise click.UsageError(f"--{given[0]} is for --data; leave it out with --paths.")
     if closed and paths is None:
         raise click.UsageError("--closed is for the points of --paths; leave it out with --data.")
+    if closed and points is not None:
+        raise click.UsageError(
+            "--closed is for polylines, which --points cannot sample; leave it out."
+        )
 
     start = time.monotonic()
     net = read_network(file, None if network is None else import_network(network))
     if paths is not None:
-        lines, number = _read(paths, closed)
+        lines, number = _read(paths, closed, straight=points is not None)
     else:
         assert data is not None
         lines = _drawn(data, kind, count, seed, shape)
@@ -146,6 +197,9 @@ def trace_command(
     except OSError as error:
         raise click.ClickException(explain_os_error(error, out)) from error
 
+    if points is not None:
+        _sampled(net, lines, points, getattr(torch, dtype), memory, out, plot, start)
+        return
     read = time.monotonic()
     click.echo(f"tracing {_paths(number)}", err=True)
     stop: implreg.Interrupted | None = None
@@ -175,10 +229,15 @@ def trace_command(
         ctx.exit(INTERRUPTED)
 
 
-def _read(paths: Path, closed: bool) -> tuple[Any, int]:
+def _read(paths: Path, closed: bool, straight: bool) -> tuple[Any, int]:
     """Paths of a file as `implreg.trace` takes them, and how many they are."""
     read = read_paths(paths)
     if not isinstance(read, tuple):
+        if straight:
+            raise click.UsageError(
+                f"--points samples straight paths, but {paths} holds points of a polyline; save "
+                f"the two ends of each segment as x0 and x1."
+            )
         return implreg.polyline(read, closed=closed), 1
     if closed:
         raise click.UsageError(
@@ -204,16 +263,28 @@ def _write(trace: Trace | None, table: pd.DataFrame, out: Path, plot: int) -> li
     """Write what there is into `out`, all of it or nothing, and return the names of the files."""
     if trace is None and table.empty:
         return []
+
+    def write(part: Path) -> None:
+        table.to_csv(part / "switches.csv", index=False)
+        if trace is not None:
+            trace.save(part / "trace.npz")
+        if trace is not None and plot < len(trace):
+            _write_figure(trace[plot].plot(), part)
+
+    return _replace(out, write)
+
+
+def _write_figure(figure: Figure, part: Path) -> None:
+    (part / "path.svg").write_text(figure.svg, encoding="utf-8")
+    (part / "path.png").write_bytes(figure.png)
+
+
+def _replace(out: Path, write: Callable[[Path], None]) -> list[str]:
+    """Replace the results in `out` by what `write` writes into the folder that it is given."""
     try:
         with tempfile.TemporaryDirectory(dir=out, prefix=".writing-") as folder:
             part = Path(folder)
-            table.to_csv(part / "switches.csv", index=False)
-            if trace is not None:
-                trace.save(part / "trace.npz")
-            if trace is not None and plot < len(trace):
-                figure = trace[plot].plot()
-                (part / "path.svg").write_text(figure.svg, encoding="utf-8")
-                (part / "path.png").write_bytes(figure.png)
+            write(part)
             for name in _FILES:
                 (out / name).unlink(missing_ok=True)  # of an earlier trace
             names = [name for name in _FILES if (part / name).exists()]
@@ -223,6 +294,115 @@ def _write(trace: Trace | None, table: pd.DataFrame, out: Path, plot: int) -> li
     except OSError as error:
         error.filename = None  # of a file that is gone by now
         raise click.ClickException(explain_os_error(error, out)) from error
+
+
+def _sampled(
+    net: nn.Module,
+    lines: Paths,
+    points: int,
+    dtype: torch.dtype,
+    memory: str | None,
+    out: Path,
+    plot: int,
+    start: float,
+) -> None:
+    """Sample the paths, write and print what comes out."""
+    read = time.monotonic()
+    x0, x1, _ = segments(lines, dtype)
+    click.echo(f"sampling {_paths(len(x0))} at {points:,} positions", err=True)
+    own, _ = prepared(net, dtype)
+    program = record(own, x0[0])
+    total = len(x0) * points
+    with _bar("sampling", total) as bar:
+        counted = _counted(program, lambda rows: bar.update(rows - 1))  # chunks share a position
+        samples = sample(counted, (x0, x1), points=points, dtype=dtype, memory=memory)
+        bar.update(total - bar.n)
+    values = _outputs(own, program, x0, x1, samples.t, memory)
+    done = time.monotonic()
+
+    def write(part: Path) -> None:
+        arrays = {
+            name: getattr(samples, name).numpy()
+            for name in ("t", "slopes", "slopes_with_offsets", "counts", "lengths")
+        }
+        np.savez(part / "samples.npz", values=values.numpy(), **arrays)
+        _write_figure(plot_samples(samples, values, plot), part)
+
+    files = _replace(out, write)
+    written = time.monotonic()
+    click.echo(_estimates(samples))
+    click.echo(
+        f"\n{_paths(len(x0))} sampled at {points:,} positions, with {int(samples.counts.sum()):,} "
+        f"switches between them: reading {read - start:.1f} s, sampling {done - read:.1f} s, "
+        f"writing {written - done:.1f} s"
+    )
+    click.echo(f"{out} has {', '.join(files)}")
+
+
+def _estimates(samples: Samples) -> str:
+    """The table of both estimators, slopes per unit length of the path."""
+    released = samples.estimate(index="released", biases=True).per_unit_length().summary()
+    corrected = samples.estimate(index="corrected", biases=False).per_unit_length().summary()
+    rows = [f"{'per unit length':<22}{'released':>14}{'corrected':>14}"]
+    rows += [
+        f"{measure.replace('_', ' '):<22}{value:>14.6g}{corrected[measure]:>14.6g}"
+        for measure, value in released.items()
+    ]
+    return "\n".join(rows)
+
+
+@dataclass(frozen=True)
+class _Count(Affine):
+    """Changes nothing; its map is called once per chunk, with a direction at every position."""
+
+    def value(self, *taken: Tensor) -> Tensor:
+        return taken[0]
+
+
+def _counted(program: Program, seen: Callable[[int], object]) -> Program:
+    """The program with one operation more, which tells `seen` how many positions have passed."""
+
+    def count(x: Tensor) -> Tensor:
+        seen(len(x))
+        return x
+
+    end = program.output
+    last = _Count("", "count", (end,), program.shape(end), linear=count)
+    operations = (*program.operations, last)
+    return replace(program, operations=operations, output=len(operations))
+
+
+def _outputs(
+    net: nn.Module, program: Program, x0: Tensor, x1: Tensor, t: Tensor, memory: str | None
+) -> Tensor:
+    """The network's own outputs at positions t of every path, (P, T, C)."""
+    widest = max(program.size(v) for v in range(len(program.operations) + 1))
+    limit = min(_CHUNK, memory_bytes(memory, x0.device))
+    chunk = max(1, limit // (8 * widest * x0.element_size()))  # convolutions copy their input
+    along = t.view(-1, *[1] * (x0.ndim - 1))
+    made = []
+    with torch.no_grad(), _bar("outputs", len(x0) * len(t)) as bar:
+        for start, end in zip(x0, x1, strict=True):
+            for s in along.split(chunk):
+                made.append(net((1 - s) * start + s * end).reshape(len(s), -1))
+                bar.update(len(s))
+        values = torch.cat(made)
+        at = torch.linspace(0, len(values) - 1, _COMPARED).long().unique()
+        for row in at.tolist():
+            path, s = row // len(t), along[row % len(t)]
+            point = ((1 - s) * x0[path] + s * x1[path])[None]
+            off = (program.values(point)[program.output].flatten() - values[row]).abs().max()
+            if not off <= _MISMATCH[values.dtype] * values.abs().max():
+                raise click.ClickException(
+                    f"the samples belong to outputs {float(off):.3g} away from the network's own, "
+                    f"so that no number of them can be trusted; look for random numbers or state "
+                    f"that changes from call to call in the network."
+                )
+    return values.view(len(x0), len(t), -1)
+
+
+def _bar(label: str, total: int) -> "tqdm[Any]":
+    return tqdm(total=total, desc=label, unit="position", disable=None, delay=2)
 
 
 def _stopped(stop: implreg.Interrupted, number: int) -> str:

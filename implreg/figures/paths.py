@@ -1,4 +1,4 @@
-"""Figures of one path: outputs, slopes and gradient gaps."""
+"""Figures of one path: outputs, slopes and gradient gaps, traced or sampled."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -26,10 +26,12 @@ from implreg.figures.display import (
 )
 
 if TYPE_CHECKING:
+    from implreg.sampled import Samples
     from implreg.tracing import Trace
 
 Floats = NDArray[np.float64]
 _HAIRS = 1000  # what lies closer than this share of the path is drawn as one
+_LINES = 20  # outputs drawn one by one; more would be one grey mass and a large file
 
 
 def plot_path(
@@ -87,6 +89,90 @@ def plot_path(
             handles.append(Line2D([], [], color=INK, linewidth=2.6, label="mid-path deflection"))
         legend(canvas, handles)
     return show(canvas, alt=describe(trace, chosen, chord=chord, deflection=deflection))
+
+
+def plot_samples(
+    samples: "Samples", values: Tensor, path: int = 0, outputs: Sequence[int] | None = None
+) -> Figure:
+    """Outputs and slopes at the sampled positions of a path, with the switches in between below.
+
+    Args:
+        samples: from `implreg.sampled.sample`.
+        values: the network's outputs at the same positions, (P, T, C).
+        path: which path.
+        outputs: which to draw in colour, at most 6. By default the three that are largest somewhere
+            on the path. The others are thin, or a band if they are many.
+
+    Raises:
+        InputError: `values` of another shape than the slopes; a path or an output that there is
+            not.
+
+    Source: figure 1 of Kubo et al. (2019).
+    """
+    if values.shape != samples.slopes.shape:
+        raise InputError(
+            f"values must have the shape of the slopes, {tuple(samples.slopes.shape)}, got "
+            f"{tuple(values.shape)}; pass the network's outputs at the positions samples.t."
+        )
+    if type(path) is bool or path not in range(len(samples)):
+        raise InputError(
+            f"path must be a number from 0 to {len(samples) - 1}, got {path!r}; choose one of the "
+            f"sampled paths."
+        )
+    t = _array(samples.t).astype(np.float64)
+    phi, slopes, counts = (_array(x[path]) for x in (values, samples.slopes, samples.counts))
+    chosen = _chosen(phi, outputs)
+    keep = np.union1d([0], _apart(t, 1))
+    # Where several intervals are drawn as one, their mean.
+    switches = np.add.reduceat(counts, keep[:-1]) / np.diff(keep)
+    others = np.delete(phi, chosen, axis=1)
+    with style():
+        canvas = new_figure(6.0)
+        top, middle, bottom = canvas.subplots(3, 1, sharex=True, height_ratios=[2.6, 2.6, 1.1])
+        handles = [Line2D([], [], color=CATEGORIES[i], linewidth=2.4, label=_name(phi, c))
+                   for i, c in enumerate(chosen)]  # fmt: skip
+        if others.shape[1] > _LINES:
+            low, high = others[keep].min(axis=1), others[keep].max(axis=1)
+            band = top.fill_between(t[keep], low, high, color=MUTED, alpha=0.25, linewidth=0)
+            band.set_label("range of the other outputs")
+            handles.append(band)
+        elif others.shape[1]:
+            top.plot(t[keep], others[keep], color=MUTED, alpha=0.45, linewidth=1)
+            handles.append(Line2D([], [], color=MUTED, alpha=0.5, label="other outputs"))
+        for i, output in enumerate(chosen):
+            top.plot([0, 1], phi[[0, -1], output], "--", color=MUTED, linewidth=1.6)
+            top.plot(t[keep], phi[keep, output], color=CATEGORIES[i], linewidth=2.2)
+            middle.plot(t[keep], slopes[keep, output], color=CATEGORIES[i], linewidth=1.4)
+        bottom.stairs(switches, t[keep], color=INK, fill=True, linewidth=0)
+        for panel, label, ticks in (
+            (top, "output φ(t)", 5),
+            (middle, "slope dφ/dt", 5),
+            (bottom, "switches per\ninterval", 3),
+        ):
+            panel.set_ylabel(label)
+            panel.yaxis.set_major_locator(round_ticks(ticks))
+        for panel, letter in ((top, "a"), (middle, "b"), (bottom, "c")):
+            panel.set_title(letter, loc="left", fontweight="bold")
+        sampled = f"sampled at {len(t):,} positions"
+        top.set_title(sampled, loc="right", color=MUTED)
+        bottom.set_xlim(0, 1)
+        bottom.set_xlabel("position t on the path")
+        handles.append(Line2D([], [], color=MUTED, ls="--", label="chord"))
+        legend(canvas, handles)
+    text = (
+        f"Outputs and slopes along one path from t = 0 to 1, {sampled}, with {counts.sum():,} "
+        f"switches between neighbours. Outputs are drawn as lines over their dashed chords, slopes "
+        f"as lines, switches per interval as columns."
+    )
+    for output in chosen:
+        own, slope = phi[:, output], slopes[:, output]
+        off = np.abs(own - np.interp(t, [0, 1], own[[0, -1]])).max()
+        text += (
+            f" {_name(phi, output).capitalize()} goes from {number(own[0])} to {number(own[-1])}, "
+            f"at most {number(off)} from its chord; its slope lies between {number(slope.min())} "
+            f"and {number(slope.max())}."
+        )
+    return show(canvas, alt=text)
 
 
 def plot_gaps(trace: "Trace", output: int = 0) -> Figure:
@@ -298,7 +384,11 @@ def _check_one(trace: "Trace") -> None:
 
 
 def _output(trace: "Trace", output: int) -> str:
-    return "the output" if trace.values.shape[1] == 1 else f"output {output}"
+    return _name(trace.values, output)
+
+
+def _name(values: Tensor | Floats, output: int) -> str:
+    return "the output" if values.shape[1] == 1 else f"output {output}"
 
 
 def _switch_counts(trace: "Trace") -> str:
