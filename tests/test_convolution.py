@@ -204,7 +204,7 @@ def test_ends_of_a_path_may_be_exchanged_and_outputs_scaled(
 def test_batches_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     net, ends = vgg(3, shape=(1, 8, 8), width_factor=0.1, seed=0), samples(1, 8, 8)
     found = convolutional(net, ends)
-    monkeypatch.setattr(convolution, "_ENTRIES", 1)
+    monkeypatch.setattr(convolution.layers, "_ENTRIES", 1)
     assert agree(convolutional(net, ends), found, 1e-12)
 
 
@@ -213,8 +213,8 @@ def test_integrals_are_accurate(shape: tuple[int, ...], monkeypatch: pytest.Monk
     """The windows of signals have three entries, so that some pass near the origin."""
     net, ends = vgg(4, shape=shape, width_factor=0.1, seed=0), samples(*shape, paths=2)
     found = convolutional(net, ends)
-    monkeypatch.setattr(convolution, "_NODES", 24)
-    monkeypatch.setattr(convolution, "_TAIL", 1e-8)
+    monkeypatch.setattr(convolution.predict, "_NODES", 24)
+    monkeypatch.setattr(convolution.predict, "_TAIL", 1e-8)
     assert agree(found, convolutional(net, ends), 1e-6)
 
 
