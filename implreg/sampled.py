@@ -52,6 +52,9 @@ Index = Literal["released", "corrected"]
 _INDICES = ("released", "corrected")
 _CHUNK = {"cpu": 2**22}  # bytes of one array that a cache holds with room to spare
 _CHUNK_ELSEWHERE = 2**28
+_FEWEST = (
+    8  # positions of a chunk where memory allows, however wide: one more is evaluated for each
+)
 
 
 @dataclass(frozen=True)
@@ -476,4 +479,4 @@ def _rows(program: Program, memory: int | str | None) -> int:
             f"two positions take as much, got {memory!r}; allow that much."
         )
     chunk = _CHUNK.get(program.device.type, _CHUNK_ELSEWHERE)
-    return max(2, min(chunk // (item * widest), bounded // each))
+    return max(2, min(max(_FEWEST, chunk // (item * widest)), bounded // each))

@@ -99,6 +99,19 @@ def test_networks_of_this_package_are_read_whole(
     assert same(read_network(tmp_path / "net.pt"), make())
 
 
+def test_state_from_before_torch_counted_batches_is_read(tmp_path: Path) -> None:
+    def make() -> nn.Module:
+        return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 2))
+
+    net = make()
+    net(torch.randn(5, 1, 8, 8))
+    state = net.state_dict()
+    del state["1.num_batches_tracked"]
+    torch.save(state, tmp_path / "old.pt")
+    x = torch.randn(2, 1, 8, 8)
+    assert torch.equal(read_network(tmp_path / "old.pt", make)(x), net.eval()(x))
+
+
 def test_every_allowed_layer_runs_no_code_but_that_of_torch_and_ours() -> None:
     for layer in LAYERS:
         assert issubclass(layer, nn.Module)

@@ -22,8 +22,7 @@ from implreg import measures
 from implreg.commands import INTERRUPTED
 from implreg.datasets import KINDS, ORIGINS, Pairs
 from implreg.errors import explain_os_error, prepare_folder
-from implreg.figures import Figure
-from implreg.figures.paths import plot_samples
+from implreg.figures import Figure, plot_samples
 from implreg.files import import_network, read_network, read_paths
 from implreg.sampled import Samples, sample
 from implreg.tracing import Paths, Program, Trace

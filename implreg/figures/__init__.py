@@ -1,7 +1,7 @@
 """Figures: tidy tables and traces go in, one picture for light and dark pages comes out."""
 
 from implreg.figures.display import Figure, show, style
-from implreg.figures.paths import plot_gaps, plot_path
+from implreg.figures.paths import plot_gaps, plot_path, plot_samples
 from implreg.figures.tables import plot_against, plot_compare, plot_z
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "plot_compare",
     "plot_gaps",
     "plot_path",
+    "plot_samples",
     "plot_z",
     "show",
     "style",
