@@ -21,6 +21,18 @@ from implreg.settings import CHECKPOINTS
 ORDINARY = ir.SGD(0.1, epochs=40, batch=20, warmup_epochs=2)
 
 
+def test_a_grid_has_every_network_and_seed_once() -> None:
+    networks = [Network("mlp", 8), Network("vgg", 3, 0.1), Network("mlp", 512)]
+    settings = {"train": 100, "sgd": ORDINARY, "epochs": (0, 40)}
+    configs = sgd.grid(networks, 3, dataset="digits", **settings)
+    assert [config.network.size for config in configs] == sorted(
+        (config.network.size for config in configs), reverse=True
+    )
+    found = [(config.network, seed) for config in configs for seed in config.seeds]
+    assert len(found) == 9 and set(found) == {(n, seed) for n in networks for seed in range(3)}
+    assert {config.train for config in configs} == {100}
+
+
 def test_width_measures_one_network_and_predicts_it() -> None:
     (row,) = width.run(width.Config("digits", 200, seed=3, pairs=16)).to_dict("records")
     data = ir.load("digits")

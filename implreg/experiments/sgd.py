@@ -1,6 +1,6 @@
 """Chapters "During SGD" and "Margin and fluctuation" (figures 3 to 6): networks in training."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -24,6 +24,8 @@ KINDS = {
     "different": ("different", "train"),
     "train-test": ("same", "train-test"),
 }
+
+_STACKED = 256  # hidden units up to which training side by side is much quicker
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,27 @@ class Config:
             kind: pairs(data, kind=classes, split=split, count=self.pairs, seed=seed)
             for kind, (classes, split) in ((kind, KINDS[kind]) for kind in self.kinds)
         }
+
+
+def grid(networks: Iterable[Network], seeds: int, **settings: Any) -> list[Config]:
+    """One configuration for each network and seed 0, 1, ..., the largest networks first.
+
+    All seeds of a narrow perceptron share one, as they train much quicker side by side.
+
+    Args:
+        networks: families and sizes.
+        seeds: how many of each.
+        settings: the other fields of `Config`.
+    """
+    return [
+        Config(network=network, seeds=group, **settings)
+        for network in sorted(networks, key=lambda network: -network.size)
+        for group in (
+            [tuple(range(seeds))]
+            if network.family == "mlp" and network.size <= _STACKED
+            else [(seed,) for seed in range(seeds)]
+        )
+    ]
 
 
 def run(config: Config) -> pd.DataFrame:
