@@ -13,7 +13,7 @@ classes in batches of 128.
 With more threads than idle cores all times are longer and scatter; the load at the start is written
 on the error stream.
 
-    python benchmarks/training_speed.py                      # 1 and 2 threads, 10 minutes
+    python benchmarks/training_speed.py                      # 1 and 2 threads, 5 minutes
     python benchmarks/training_speed.py --quick              # tiny sizes, to try the script
 """
 
