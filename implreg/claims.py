@@ -236,13 +236,13 @@ def almost_straight(
     Args:
         ratio: fluctuation over edge margin of networks from the usual random start.
         scope: what was tested.
-        others: the same ratio from other starts, to be shown beside it.
+        others: the same ratio from other starts or on other pairs, to be shown beside it.
     """
     if ratio.high < 1:
         outcome = Outcome.SUPPORTED
     else:
         outcome = Outcome.NOT_SUPPORTED if ratio.low > 1 else Outcome.UNDECIDED
-    details = f"The same from other starts: {_listed(others)}." if others else ""
+    details = f"The same ratio elsewhere: {_listed(others)}." if others else ""
     return Verdict("C6", outcome, ratio, "fluctuation over edge margin", scope, details)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from implreg.checks import check_count
 from implreg.errors import InputError
 
 CONFIDENCE = 0.95
@@ -27,12 +28,16 @@ class Estimate:
         return self.low <= value <= self.high
 
     def __format__(self, spec: str) -> str:
-        """`value [low, high]`, each number in the format `spec` (default `.3g`)."""
-        spec = spec or ".3g"
+        """`value [low, high]`, each number in the format `spec` (default: three digits).
+
+        The space inside the brackets does not break, so that an interval stays on one line.
+        """
+        spec = spec or "#.3g"
         value, low, high = (
-            f"{x:{spec}}".replace("-", "−") for x in (self.value, self.low, self.high)
+            f"{x:{spec}}".removesuffix(".").replace("-", "−")
+            for x in (self.value, self.low, self.high)
         )
-        return f"{value} (one seed)" if self.n == 1 else f"{value} [{low}, {high}]"
+        return f"{value} (one seed)" if self.n == 1 else f"{value} [{low},\N{NO-BREAK SPACE}{high}]"
 
     def __str__(self) -> str:
         return format(self)
@@ -51,8 +56,9 @@ def mean_interval(values: Sequence[float] | np.ndarray | pd.Series) -> Estimate:
     Raises:
         InputError: there is no value, or one is not finite.
 
-    >>> print(mean_interval([1.0, 2.0, 3.0, 4.0, 5.0]))
-    3 [1.04, 4.96]
+    >>> found = mean_interval([1.0, 2.0, 3.0, 4.0, 5.0])
+    >>> round(found.low, 2), found.value, round(found.high, 2)
+    (1.04, 3.0, 4.96)
     """
     x = np.asarray(values, dtype=float)
     if x.ndim != 1 or len(x) == 0 or not np.isfinite(x).all():
@@ -65,6 +71,48 @@ def mean_interval(values: Sequence[float] | np.ndarray | pd.Series) -> Estimate:
         return Estimate(mean, math.nan, math.nan, 1)
     half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * x.std(ddof=1) / math.sqrt(n))
     return Estimate(mean, mean - half, mean + half, n)
+
+
+def share_interval(shares: Sequence[float] | np.ndarray | pd.Series, trials: int) -> Estimate:
+    r"""Mean of shares with an interval inside [0, 1], which Student's may leave.
+
+    It is Wilson's interval for a share :math:`p` of m = `n_eff` trials at the quantile
+    :math:`q = t_{0.975, n-1}`,
+
+    .. math:: \frac{p + q^2 / 2m \pm q \sqrt{p (1-p)/m + q^2 / 4m^2}}{1 + q^2/m},
+
+    with all trials of all seeds divided by how many times more the seeds differ than independent
+    trials would, if they do: :math:`n_\mathrm{eff} = n\, T / \max(1, s^2 T / p(1-p))`.
+
+    Args:
+        shares: one per independent seed, (n,), each in [0, 1].
+        trials: of each seed, T.
+
+    Raises:
+        InputError: no share, or one outside [0, 1]; `trials` not positive.
+
+    Source: Wilson (1927); Kish (1965) for the effective number of trials.
+
+    >>> none = share_interval([0.0, 0.0, 0.0, 0.0, 0.0], trials=8)
+    >>> none.value, none.low, round(none.high, 2)
+    (0.0, 0.0, 0.16)
+    """
+    check_count("trials", trials)
+    p = mean_interval(shares)
+    x = np.asarray(shares, dtype=float)
+    if not ((x >= 0) & (x <= 1)).all():
+        raise InputError(
+            f"shares must lie between 0 and 1, got {x.tolist()}; divide by the trials."
+        )
+    if p.n == 1:
+        return p
+    spread = p.value * (1 - p.value)
+    effect = max(1.0, float(x.var(ddof=1)) * trials / spread) if spread > 0 else 1.0
+    m = p.n * trials / effect
+    q = float(stats.t.ppf((1 + CONFIDENCE) / 2, p.n - 1))
+    middle = (p.value + q**2 / (2 * m)) / (1 + q**2 / m)
+    half = q * math.sqrt(spread / m + q**2 / (4 * m**2)) / (1 + q**2 / m)
+    return Estimate(p.value, max(0.0, middle - half), min(1.0, middle + half), p.n)
 
 
 def power_law(table: pd.DataFrame, x: str, y: str, *, seed: str = "seed") -> Estimate:

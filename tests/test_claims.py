@@ -108,7 +108,10 @@ def test_almost_straight_shows_other_starts():
     verdict = claims.almost_straight(
         between(0.1, 0.2), others={"adversarial": between(0.3, 0.5)}, scope=""
     )
-    assert verdict.details == "The same from other starts: adversarial 0.4 [0.3, 0.5]."
+    assert (
+        verdict.details
+        == "The same ratio elsewhere: adversarial 0.400 [0.300,\N{NO-BREAK SPACE}0.500]."
+    )
 
 
 @pytest.mark.parametrize(
@@ -185,7 +188,7 @@ def test_a_start_that_never_arrived_leaves_the_claim_undecided():
 def test_details_list_every_start():
     details = other_starts(a=HIGH, b=between(1.01, 1.2)).details
     assert details.count("a ") == details.count("b ") == 2
-    assert "Ratios of test error: a 1.3 [1.2, 1.4], b " in details
+    assert "Ratios of test error: a 1.30 [1.20,\N{NO-BREAK SPACE}1.40], b " in details
 
 
 @pytest.mark.parametrize("ratios", [{}, {"x": {}}, {"x": {"a": HIGH}, "y": {"b": HIGH}}])
@@ -201,7 +204,12 @@ def test_verdict_shows_claim_test_outcome_and_numbers():
     verdict = claims.width_exponent("C2", between(-0.52, -0.48, 7), scope="digits <2 layers>")
     data, _ = DisplayFormatter().format(verdict)
     for kind in ("text/html", "text/markdown"):
-        for words in (CLAIMS["C2"].statement, "supported", "[−0.52, −0.48]", "7 seeds"):
+        for words in (
+            CLAIMS["C2"].statement,
+            "supported",
+            "[−0.520,\N{NO-BREAK SPACE}−0.480]",
+            "7 seeds",
+        ):
             assert words in data[kind]
     assert "claim-supported" in data["text/html"]
     assert "digits &lt;2 layers&gt;" in data["text/html"]

@@ -27,7 +27,7 @@ NOTEBOOK = "notebook"  # column with the executed notebook
 _CORES = "LOKY_MAX_CPU_COUNT"
 _RECORD = "application/papermill.record/text/plain"
 _NUMBER = r"[-−]?[\d,]*\.?\d+(?:e[-+]?\d+)?"
-_ESTIMATE = re.compile(rf"({_NUMBER}) \[({_NUMBER}), ({_NUMBER})\]")
+_ESTIMATE = re.compile(rf"({_NUMBER}) \[({_NUMBER}),\s({_NUMBER})\]")
 _STYLE = """
 :root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
 body { margin: 2rem auto; max-width: 80rem; padding: 0 1rem; }
