@@ -11,6 +11,7 @@ such lines.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -50,6 +51,34 @@ class Prediction:
     deflection: Tensor
     mid_path_deflection: Tensor
     lengths: Tensor
+
+    @classmethod
+    def of_layers(
+        cls,
+        layer_switches: Tensor,
+        layer_variation: Tensor,
+        mid_path_square: Tensor,
+        lengths: Tensor,
+    ) -> "Prediction":
+        """All predictions from those of each layer.
+
+        Args:
+            layer_switches: expected, (P, L).
+            layer_variation: what each layer adds to E[V], (P, L).
+            mid_path_square: mean square of the mid-path deflection, (P,).
+            lengths: of the paths, (P,).
+        """
+        switches, variation = layer_switches.sum(dim=1), layer_variation.sum(dim=1)
+        return cls(
+            switches=switches,
+            layer_switches=layer_switches,
+            gap_deviation=(variation / switches).sqrt(),
+            layer_gap_deviation=(layer_variation / layer_switches).sqrt(),
+            quadratic_variation=variation,
+            deflection=variation.sqrt() / 2,
+            mid_path_deflection=mid_path_square.sqrt(),
+            lengths=lengths,
+        )
 
     @property
     def bridge_ratio(self) -> Tensor:
@@ -142,18 +171,9 @@ def at_initialisation(
     turns = theta + (first + last).cos() * theta.sin()
     strength = torch.tensor([site.strength for site in seen.sites], dtype=torch.float64)
     layer_variation = strength * path.speed[:, None].square() / math.pi * turns
-    switches, variation = layer_switches.sum(dim=1), layer_variation.sum(dim=1)
     mid_path = _mid_path(seen, path, _middle(path, height, widths))
-    return Prediction(
-        switches=switches,
-        layer_switches=layer_switches,
-        gap_deviation=(variation / switches).sqrt(),
-        layer_gap_deviation=(layer_variation / layer_switches).sqrt(),
-        quadratic_variation=variation,
-        deflection=variation.sqrt() / 2,
-        mid_path_deflection=mid_path.sqrt(),
-        lengths=(path.x1 - path.x0).norm(dim=1),
-    )
+    lengths = (path.x1 - path.x0).norm(dim=1)
+    return Prediction.of_layers(layer_switches, layer_variation, mid_path, lengths)
 
 
 def _mid_path(seen: Architecture, path: Lines, middle: Tensor) -> Tensor:
@@ -173,7 +193,17 @@ def _middle(path: Lines, height: Tensor, widths: Tensor) -> Tensor:
         switches: Tensor = torch.atan2(path.at(t)[:, None], height) @ widths
         return switches
 
-    low, high = torch.zeros_like(path.foot), torch.ones_like(path.foot)
+    return halfway(passed, path.foot)
+
+
+def halfway(passed: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:
+    """Time at which half of the expected switches have happened, (P,).
+
+    Args:
+        passed: expected switches before given times; both (P,).
+        like: any numbers of the paths, for shape and dtype.
+    """
+    low, high = torch.zeros_like(like), torch.ones_like(like)
     half = (passed(low) + passed(high)) / 2
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2

@@ -15,14 +15,13 @@ from implreg.networks import HE, Initialisation
 from implreg.theory.convolution.layers import Network
 from implreg.theory.convolution.pixels import Points
 from implreg.theory.convolution.reading import read
-from implreg.theory.initialisation import Prediction
+from implreg.theory.initialisation import Prediction, halfway
 from implreg.tracing.paths import segments
 
 _NODES = 16  # of the quadrature over a panel
 _TAIL = 1e-5  # share of a layer's integral that the last terms of a panel's series may have
 _PANELS = 200  # at most, per path on average
 _RADIAL = 1e-13  # squared sine between path and ray below which it is rounding alone
-_BISECTIONS = 60  # halves [0, 1] below the spacing of float64
 _END = 1e-9  # the slope at an end is taken this far inside, where no window is all zero
 
 
@@ -84,18 +83,9 @@ def convolutional(
         torch.cat([one[:, None], more], dim=1)
         for one, more in zip((first.switches, first.variation), others.totals, strict=True)
     )
-    switches, variation = layer_switches.sum(dim=1), layer_variation.sum(dim=1)
-    middle = _middle(first, others)
-    return Prediction(
-        switches=switches,
-        layer_switches=layer_switches,
-        gap_deviation=(variation / switches).sqrt(),
-        layer_gap_deviation=(layer_variation / layer_switches).sqrt(),
-        quadratic_variation=variation,
-        deflection=variation.sqrt() / 2,
-        mid_path_deflection=_mid_path(seen, x0, x1, middle).sqrt(),
-        lengths=(x1 - x0).flatten(1).norm(dim=1),
-    )
+    middle = halfway(lambda t: first.passed(t) + others.passed(t), first.switches)
+    mid_path, lengths = _mid_path(seen, x0, x1, middle), (x1 - x0).flatten(1).norm(dim=1)
+    return Prediction.of_layers(layer_switches, layer_variation, mid_path, lengths)
 
 
 def _ends(paths: Pairs | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -289,17 +279,6 @@ def _densities(seen: Network, x0: Tensor, x1: Tensor, path: Tensor, t: Tensor) -
             rows.append(torch.stack([rate.sum(dim=1), (2 * spread * rate) @ site.gain]))
         found.append(torch.stack(rows, dim=1))
     return torch.cat(found, dim=2)
-
-
-def _middle(first: _First, others: _Others) -> Tensor:
-    """Time at which half of the expected switches have happened, (P,)."""
-    low, high = torch.zeros_like(first.switches), torch.ones_like(first.switches)
-    half = (first.passed(high) + others.passed(high)) / 2
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        early = first.passed(middle) + others.passed(middle) < half
-        low, high = torch.where(early, middle, low), torch.where(early, high, middle)
-    return (low + high) / 2
 
 
 def _mid_path(seen: Network, x0: Tensor, x1: Tensor, middle: Tensor) -> Tensor:
