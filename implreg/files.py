@@ -314,10 +314,11 @@ def _filled(network: Callable[[], nn.Module], state: Mapping[str, Tensor], path:
             f"network must return a torch.nn.Module, but returned an object of the type "
             f"{type(net).__name__}; let it return the network."
         )
-    own = {name: tuple(value.shape) for name, value in net.state_dict().items()}
+    made = net.state_dict()
+    own = {name: tuple(value.shape) for name, value in made.items()}
     # Files from before torch counted the batches of its batch norm lack the count, which no output
     # in eval mode depends on.
-    counts = {n: v for n, v in net.state_dict().items() if n.endswith(".num_batches_tracked")}
+    counts = {n: v for n, v in made.items() if n.endswith(".num_batches_tracked")}
     state = counts | dict(state)
     missing = [name for name in own if name not in state]
     unknown = [name for name in state if name not in own]

@@ -45,16 +45,12 @@ from implreg.errors import InputError
 from implreg.measures import pool
 from implreg.tracing import Paths, Program
 from implreg.tracing.program import Affine, Hinges, Operation, Windows
-from implreg.tracing.trace import Tracer, memory_bytes
+from implreg.tracing.trace import Tracer, chunk_bytes, memory_bytes, progress_bar
 
 Index = Literal["released", "corrected"]
 
 _INDICES = ("released", "corrected")
-_CHUNK = {"cpu": 2**22}  # bytes of one array that a cache holds with room to spare
-_CHUNK_ELSEWHERE = 2**28
-_FEWEST = (
-    8  # positions of a chunk where memory allows, however wide: one more is evaluated for each
-)
+_FEWEST = 8  # positions of a chunk where memory allows; one of them is in two chunks
 
 
 @dataclass(frozen=True)
@@ -253,6 +249,7 @@ def sample(
     initial: nn.Module | Program | None = None,
     dtype: torch.dtype = torch.float64,
     memory: int | str | None = None,
+    progress: bool | None = None,
 ) -> Samples:
     r"""Pattern changes and slopes at evenly spaced positions of paths, for `Samples.estimate`.
 
@@ -261,7 +258,7 @@ def sample(
     differs between two positions if no entry is the largest at both, so that entries that tie
     (zeros from a ReLU) are one winner, as in `implreg.trace`.
 
-    Arguments and errors are those of `sampled`.
+    Arguments and errors are those of `sampled`; `progress` is that of `implreg.trace`.
 
     >>> import implreg as ir
     >>> net, ends = ir.mlp(3, 50, 2, seed=0), (torch.ones(1, 3), -torch.eye(3)[:1])
@@ -283,11 +280,13 @@ def sample(
         counts = torch.zeros(rows, dtype=torch.int64, device=x0.device)
         slopes, with_offsets = x0.new_empty(2, rows, outputs).unbind()
         walk = _Walk(program, x0, x1, points)
-        for start in range(0, rows - 1, limit - 1):  # neighbouring chunks share a position
-            here = slice(start, min(start + limit, rows))
-            differ, output = walk.chunk(here)
-            counts[here.start : here.stop - 1] = differ
-            slopes[here], with_offsets[here] = output.way.flatten(1), output.shifted.flatten(1)
+        with progress_bar(rows, progress, desc="sampling", unit="position") as bar:
+            for start in range(0, rows - 1, limit - 1):  # neighbouring chunks share a position
+                here = slice(start, min(start + limit, rows))
+                differ, output = walk.chunk(here)
+                counts[here.start : here.stop - 1] = differ
+                slopes[here], with_offsets[here] = output.way.flatten(1), output.shifted.flatten(1)
+                bar.update(here.stop - bar.n)
     shape = (len(x0), points, outputs)
     return Samples(
         counts.view(-1, points)[:, :-1].contiguous(),
@@ -478,5 +477,5 @@ def _rows(program: Program, memory: int | str | None) -> int:
             f"memory must be at least {-(-2 * each // 1000)}kB for this network, whose values at "
             f"two positions take as much, got {memory!r}; allow that much."
         )
-    chunk = _CHUNK.get(program.device.type, _CHUNK_ELSEWHERE)
-    return max(2, min(max(_FEWEST, chunk // (item * widest)), bounded // each))
+    chunk = chunk_bytes(program.device) // (item * widest)
+    return max(2, min(max(_FEWEST, chunk), bounded // each))

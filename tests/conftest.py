@@ -4,6 +4,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import torch
 from _experiment import Log
 from hypothesis import settings
 
@@ -23,6 +24,15 @@ def no_store_of_another_test():
     yield
     for name in (STORE, SCHEDULER, RECORD, CHECKPOINTS):
         os.environ.pop(name, None)
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """For small matrices, where several threads would only wait for one another."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 # Of the tests of grids

@@ -1,7 +1,7 @@
 """Predictions for convolutional networks against dense theory, differences and simulation."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import fields
 
 import pytest
@@ -18,13 +18,7 @@ from implreg.tracing import polyline, trace
 BIASED = Initialisation(1.3, 0.5, 0.8)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """The arrays are small: several threads would only wait for one another."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def samples(*shape: int, paths: int = 3, seed: int = 0) -> tuple[Tensor, Tensor]:

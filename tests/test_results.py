@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from implreg.errors import InputError
 from implreg.runs import run_all
@@ -179,7 +180,12 @@ def test_a_random_sample_of_the_books_results_is_computed_again(file: Path) -> N
     kept = random.Random(f"{seed} {file.stem}").choice(quick)
     config = config_of(experiment, kept.config)
     assert canonical(asdict(config)) == canonical(json.loads(canonical(kept.config)))
-    again = experiment(config)
+    before = torch.get_num_threads()
+    try:  # in training, what another number of threads rounds otherwise grows beyond all bounds
+        torch.set_num_threads(kept.origin["hardware"]["cores"])
+        again = experiment(config)
+    finally:
+        torch.set_num_threads(before)
     assert list(again) == list(kept.table) and len(again) == len(kept.table)
     for column in again:
         one, two = kept.table[column], again[column]
@@ -188,11 +194,10 @@ def test_a_random_sample_of_the_books_results_is_computed_again(file: Path) -> N
             continue
         trained = "epoch" in again or "target_loss" in again or "loss" in again
         scale = float(np.nanmax(np.abs(two))) if two.notna().any() else 0.0
-        assert one.isna().tolist() == two.isna().tolist(), column
-        if trained:  # on average: a slope jumps, and where it does may move by a sample
-            assert np.sqrt(np.mean(np.square(one - two))) <= LOOSE * scale, column
-        else:
-            np.testing.assert_allclose(one, two, rtol=TIGHT, atol=TIGHT * scale, err_msg=column)
+        np.testing.assert_allclose(
+            one, two, rtol=LOOSE if trained else TIGHT,
+            atol=(LOOSE if trained else TIGHT) * scale, err_msg=column,
+        )  # fmt: skip
 
 
 def test_the_books_results_are_small() -> None:

@@ -1,7 +1,6 @@
 """Predictions against closed forms, arithmetic of many digits, and simulation."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 
 import pytest
@@ -67,13 +66,7 @@ every_kind = pytest.mark.parametrize("kind", KINDS, ids=NAMES)
 kinds = st.sampled_from(KINDS)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """The matrices are small: several threads would only wait for one another."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def pair(angle: float, norm: float = 1.0, d: int = 7) -> tuple[Tensor, Tensor]:

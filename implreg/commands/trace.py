@@ -4,7 +4,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ import pandas as pd
 import torch
 from click.core import ParameterSource
 from torch import Tensor, nn
-from tqdm import tqdm
 
 import implreg
 from implreg import measures
@@ -27,9 +26,8 @@ from implreg.files import import_network, read_network, read_paths
 from implreg.sampled import Samples, sample
 from implreg.tracing import Paths, Program, Trace
 from implreg.tracing.paths import segments
-from implreg.tracing.program import Affine
 from implreg.tracing.read import prepared, record
-from implreg.tracing.trace import memory_bytes
+from implreg.tracing.trace import memory_bytes, progress_bar
 
 _OF_DATA = ("kind", "count", "seed", "shape")  # options that say what to draw from --data
 _FILES = ("trace.npz", "switches.csv", "samples.npz", "path.svg", "path.png")
@@ -311,11 +309,7 @@ def _sampled(
     click.echo(f"sampling {_paths(len(x0))} at {points:,} positions", err=True)
     own, _ = prepared(net, dtype)
     program = record(own, x0[0])
-    total = len(x0) * points
-    with _bar("sampling", total) as bar:
-        counted = _counted(program, lambda rows: bar.update(rows - 1))  # chunks share a position
-        samples = sample(counted, (x0, x1), points=points, dtype=dtype, memory=memory)
-        bar.update(total - bar.n)
+    samples = sample(program, (x0, x1), points=points, dtype=dtype, memory=memory)
     values = _outputs(own, program, x0, x1, samples.t, memory)
     done = time.monotonic()
 
@@ -350,27 +344,6 @@ def _estimates(samples: Samples) -> str:
     return "\n".join(rows)
 
 
-@dataclass(frozen=True)
-class _Count(Affine):
-    """Changes nothing; its map is called once per chunk, with a direction at every position."""
-
-    def value(self, *taken: Tensor) -> Tensor:
-        return taken[0]
-
-
-def _counted(program: Program, seen: Callable[[int], object]) -> Program:
-    """The program with one operation more, which tells `seen` how many positions have passed."""
-
-    def count(x: Tensor) -> Tensor:
-        seen(len(x))
-        return x
-
-    end = program.output
-    last = _Count("", "count", (end,), program.shape(end), linear=count)
-    operations = (*program.operations, last)
-    return replace(program, operations=operations, output=len(operations))
-
-
 def _outputs(
     net: nn.Module, program: Program, x0: Tensor, x1: Tensor, t: Tensor, memory: str | None
 ) -> Tensor:
@@ -380,7 +353,10 @@ def _outputs(
     chunk = max(1, limit // (8 * widest * x0.element_size()))  # convolutions copy their input
     along = t.view(-1, *[1] * (x0.ndim - 1))
     made = []
-    with torch.no_grad(), _bar("outputs", len(x0) * len(t)) as bar:
+    with (
+        torch.no_grad(),
+        progress_bar(len(x0) * len(t), None, desc="outputs", unit="position") as bar,
+    ):
         for start, end in zip(x0, x1, strict=True):
             for s in along.split(chunk):
                 made.append(net((1 - s) * start + s * end).reshape(len(s), -1))
@@ -398,10 +374,6 @@ def _outputs(
                     f"that changes from call to call in the network."
                 )
     return values.view(len(x0), len(t), -1)
-
-
-def _bar(label: str, total: int) -> "tqdm[Any]":
-    return tqdm(total=total, desc=label, unit="position", disable=None, delay=2)
 
 
 def _stopped(stop: implreg.Interrupted, number: int) -> str:

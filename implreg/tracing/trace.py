@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from math import prod
-from typing import cast
+from typing import Any, cast
 
 import pandas as pd
 import psutil
@@ -174,10 +174,9 @@ class Tracer:
         with torch.no_grad():
             check = _Comparison(self._net, self.program, self.x0, self.x1)
             total = len(self.x0)
-            with tqdm(
-                total=total,
-                disable=None if self._progress is None else not self._progress,
-                delay=_DELAY if self._progress is None else 0,
+            with progress_bar(
+                total,
+                self._progress,
                 desc="tracing",
                 unit="path" if self.segments == 1 else "segment",
                 bar_format="{l_bar}{bar}| {n:.3g}/{total_fmt} [{elapsed}<{remaining}]",
@@ -273,11 +272,26 @@ def _rows(program: Program, memory: int | str | None) -> dict[int, int]:
             f"memory must be at least {-(-least // 1000)}kB for this network, whose values on a "
             f"single piece take as much, got {memory!r}; allow that much."
         )
-    chunk = _CHUNK.get(program.device.type, _CHUNK_ELSEWHERE)
+    chunk = chunk_bytes(program.device)
     return {
         p: max(1, min(chunk // (item * widest[p]), int(bounded // (len(each) * each[p])) - 1))
         for p in places
     }
+
+
+def chunk_bytes(device: torch.device) -> int:
+    """Of one array of a chunk, if memory is no limit."""
+    return _CHUNK.get(device.type, _CHUNK_ELSEWHERE)
+
+
+def progress_bar(total: int, progress: bool | None, **look: Any) -> "tqdm[Any]":
+    """A bar as `progress` of `trace` asks for it, on the error stream."""
+    return tqdm(
+        total=total,
+        disable=None if progress is None else not progress,
+        delay=_DELAY if progress is None else 0,
+        **look,
+    )
 
 
 def memory_bytes(memory: int | str | None, device: torch.device) -> int:
