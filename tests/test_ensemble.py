@@ -393,6 +393,7 @@ def check_resumed(kind, file, whole, **options):
 
 def stopping(monkeypatch, after, stop):
     """Call `stop` at that step of any network or stack, in the middle of an epoch."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores Ctrl-C
     for owner in (Stack, torch.optim.SGD):
         steps, step = count(1), owner.step
 
