@@ -17,7 +17,9 @@ from pathlib import Path
 
 PACKAGE = "implreg"
 # A new release of one of these can change a number.
-LIBRARIES = ("torch", "numpy", "scipy", "pandas", "scikit-learn", "mnist1d")
+LIBRARIES = (
+    "torch", "numpy", "scipy", "pandas", "scikit-learn", "mnist1d", "curvlinops-for-pytorch",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from implreg.figures.display import CATEGORIES, STEPS, THEMED
 from implreg.figures.paths import draw_gaps, draw_outputs, draw_slopes, knots_of, plot_samples
 from implreg.networks import mlp
 from implreg.sampled import sample
-from implreg.statistics import mean_interval
+from implreg.statistics import Estimate, mean_interval
 from implreg.tracing import polyline, trace
 
 PAGES = {0: "#ffffff", 1: "#14181e"}  # the book's light and dark page
@@ -387,3 +387,23 @@ def test_every_segment_has_its_chord_and_every_corner_a_line(corners):
             assert list(chord.get_xdata()) == list(range(corners + 2))
             own = net(points.double())[:, 1].detach()
             np.testing.assert_allclose(chord.get_ydata(), own, atol=1e-12)
+
+
+def test_ratios_are_drawn_full_or_hollow_and_told():
+    ratios = {
+        "deflection": {
+            "step 0.3": Estimate(0.8, 0.7, 0.9, 8),
+            "step 1": Estimate(np.nan, np.nan, np.nan, 0),
+            "batch 8": Estimate(1.1, 0.9, 1.3, 8),
+        }
+    }
+    figure = figures.plot_ratios(ratios)
+    for told in ("step 0.3 0.8 (0.7 to 0.9)", "step 1 no run", "batch 8 1.1 (0.9 to 1.3)"):
+        assert told in figure.alt
+    assert figure.svg.startswith("<")
+
+
+@pytest.mark.parametrize("ratios", [{}, {"a": {}}, {"a": {"x": None}, "b": {"y": None}}])
+def test_ratios_of_other_conditions_are_refused(ratios):
+    with pytest.raises(InputError, match="ratios must hold one to four quantities"):
+        figures.plot_ratios(ratios)

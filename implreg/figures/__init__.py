@@ -2,6 +2,7 @@
 
 from implreg.figures.display import Figure, show, style
 from implreg.figures.paths import plot_gaps, plot_path, plot_samples
+from implreg.figures.ratios import plot_ratios
 from implreg.figures.tables import plot_against, plot_compare, plot_z
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "plot_compare",
     "plot_gaps",
     "plot_path",
+    "plot_ratios",
     "plot_samples",
     "plot_z",
     "show",
