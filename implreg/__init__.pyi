@@ -1,4 +1,5 @@
 from . import claims as claims
+from . import complexity as complexity
 from . import experiments as experiments
 from . import figures as figures
 from . import measures as measures
