@@ -1,5 +1,6 @@
 from . import claims as claims
 from . import complexity as complexity
+from . import correlation as correlation
 from . import experiments as experiments
 from . import figures as figures
 from . import measures as measures
