@@ -87,7 +87,9 @@ CLAIMS = {
         Claim(
             "C8",
             "Measures of curvature track generalisation.",
-            "Rank correlation with the test error across all runs.",
+            "Across all runs, the interval of the rank correlation of each measure with the test "
+            "error, given the training loss, lies above 0. Contradicted if one, widened for their "
+            "number (Bonferroni), lies below 0.1: next to no relation, or the opposite one.",
         ),
     )
 }
@@ -105,6 +107,7 @@ class Verdict:
         scope: data, networks and training that were tested, in words.
         details: further numbers that the reader of the verdict should see, in words.
         figure: of the paper, whose panels show the same, such as "4 a-c".
+        independent: what the n of `effect` counts, in words.
     """
 
     claim: str
@@ -114,6 +117,7 @@ class Verdict:
     scope: str
     details: str = ""
     figure: str = ""
+    independent: str = "seeds"
 
     def of_figure(self, figure: str) -> "Verdict":
         """The same verdict, as one on a figure of the paper."""
@@ -145,8 +149,8 @@ class Verdict:
         claim = CLAIMS[self.claim]
         lines = {
             "Test": claim.test,
-            "Found": f"{self.quantity}: {self.effect} (95 % interval, {self.effect.n} seeds); "
-            f"{self.scope}.",
+            "Found": f"{self.quantity}: {self.effect} (95 % interval, {self.effect.n} "
+            f"{self.independent}); {self.scope}.",
         }
         if self.details:
             lines["In full"] = self.details
@@ -282,6 +286,69 @@ def other_starts(ratios: Mapping[str, Mapping[str, Estimate]], *, scope: str) ->
     quantity = f"{name} from “{start}” over random start, the ratio that decides"
     details = " ".join(f"Ratios of {of}: {_listed(starts)}." for of, starts in ratios.items())
     return Verdict("C7", outcome, flat[name, start], quantity, scope, details)
+
+
+def tracks_generalisation(correlations: Mapping[str, Estimate], *, scope: str) -> Verdict:
+    """C8: does every measure of curvature rise with the test error?
+
+    All intervals must lie above 0, so testing many measures cannot make "supported" more likely,
+    and they are used as they are. A single one below `MARGIN` is enough for "not supported", even
+    if it lies above 0, so that interval is widened for the number of measures (Bonferroni).
+
+    Args:
+        correlations: by measure, in words, its partial rank correlation with the test error given
+            the training loss, see `implreg.correlation.rank_correlation`; its n counts
+            configurations. One without interval (NaN) supports nothing.
+        scope: what was tested.
+
+    The effect shown is the correlation that decides: the one whose interval reaches lowest or, if
+    the claim is contradicted, ends lowest.
+
+    Raises:
+        InputError: no correlation, or one outside [-1, 1].
+    """
+    if not correlations or not all(abs(x.value) <= 1 for x in correlations.values()):
+        raise InputError(
+            f"correlations must hold numbers between -1 and 1, at least one, got "
+            f"{ {name: x.value for name, x in correlations.items()} }; compute one per measure."
+        )
+    number = len(correlations)
+    below = {k: x for k, x in correlations.items() if _widened_rank(x, number).high < MARGIN}
+    if below:
+        outcome, name = Outcome.NOT_SUPPORTED, min(below, key=lambda key: below[key].high)
+    else:
+        supported = all(x.low > 0 for x in correlations.values())
+        outcome = Outcome.SUPPORTED if supported else Outcome.UNDECIDED
+        # False sorts before True: one without an interval decides before all others.
+        low = {key: (not math.isnan(x.low), x.low) for key, x in correlations.items()}
+        name = min(low, key=lambda key: low[key])
+    quantity = f"partial rank correlation of {name} with the test error, the one that decides"
+    return Verdict(
+        "C8",
+        outcome,
+        correlations[name],
+        quantity,
+        scope,
+        f"Correlations: {_listed(correlations)}.",
+        independent="configurations",
+    )
+
+
+def _widened_rank(correlation: Estimate, tests: int) -> Estimate:
+    """The interval of a correlation, such that `tests` of them hold together.
+
+    Each end moves away from the value by the ratio of the normal quantiles, on Fisher's scale
+    artanh, on which a correlation is nearly normal.
+    """
+    tail = (1 - CONFIDENCE) / 2
+    factor = float(stats.norm.ppf(1 - tail / tests) / stats.norm.ppf(1 - tail))
+    nearly = math.nextafter(1, 0)
+    value, low, high = (
+        math.atanh(max(min(x, nearly), -nearly))  # in this order NaN stays NaN
+        for x in (correlation.value, correlation.low, correlation.high)
+    )
+    low, high = (math.tanh(value + factor * (end - value)) for end in (low, high))
+    return Estimate(correlation.value, low, high, correlation.n)
 
 
 def _widened(ratio: Estimate, tests: int) -> Estimate:

@@ -122,6 +122,7 @@ def test_almost_straight_shows_other_starts():
         claims.random_walk_bridge(ONE_SEED, scope=""),
         claims.almost_straight(ONE_SEED, scope=""),
         claims.other_starts({"deflection": {"a": ONE_SEED}}, scope=""),
+        claims.tracks_generalisation({"deflection": ONE_SEED}, scope=""),
     ],
 )
 def test_one_seed_neither_supports_nor_contradicts_a_claim(verdict):
@@ -195,6 +196,80 @@ def test_details_list_every_start():
 def test_other_starts_refuses_what_it_cannot_compare(ratios):
     with pytest.raises(InputError, match="ratios must hold the same starts"):
         claims.other_starts(ratios, scope="")
+
+
+# ---------------------------------------------------------------- generalisation
+
+
+def tracks(**correlations: Estimate) -> Verdict:
+    return claims.tracks_generalisation(correlations, scope="here")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "outcome"),
+    [
+        (0.01, 0.6, Outcome.SUPPORTED),
+        (0.0, 0.6, Outcome.UNDECIDED),
+        (-0.2, 0.2, Outcome.UNDECIDED),
+        (-0.2, 0.1, Outcome.UNDECIDED),
+        (-0.05, 0.09, Outcome.NOT_SUPPORTED),  # close to no relation at all
+        (0.01, 0.09, Outcome.NOT_SUPPORTED),  # a relation, but next to none
+        (-0.9, -0.5, Outcome.NOT_SUPPORTED),
+    ],
+)
+def test_one_measure_tracks_generalisation(low, high, outcome):
+    verdict = tracks(deflection=between(low, high))
+    assert (verdict.claim, verdict.outcome, verdict.scope) == ("C8", outcome, "here")
+    assert verdict.effect == between(low, high)
+
+
+def test_all_measures_must_track_generalisation():
+    high, low = between(0.5, 0.7), between(0.1, 0.4)
+    supported = tracks(deflection=high, fluctuation=low)
+    assert supported.outcome is Outcome.SUPPORTED
+    assert supported.effect == low and "of fluctuation with" in supported.quantity
+    assert "deflection 0.600 [" in supported.details and "fluctuation 0.250 [" in supported.details
+    assert tracks(a=high, b=between(-0.1, 0.4)).outcome is Outcome.UNDECIDED
+    against = tracks(a=between(-0.1, 0.4), b=between(-0.6, -0.3), c=between(-0.9, -0.1))
+    assert against.outcome is Outcome.NOT_SUPPORTED
+    assert against.effect == between(-0.6, -0.3)  # ends lowest
+
+
+def test_a_contradiction_by_a_measure_must_hold_for_all_at_once():
+    slight = between(-0.3, 0.08)
+    assert tracks(a=slight).outcome is Outcome.NOT_SUPPORTED
+    assert tracks(a=slight, b=between(0.5, 0.7)).outcome is Outcome.UNDECIDED
+
+
+def test_widened_correlation_is_fishers_at_the_corrected_level():
+    error, value = 1 / math.sqrt(40 - 3), math.atanh(0.6)
+    normal, corrected = stats.norm.ppf(0.975), stats.norm.ppf(1 - 0.025 / 7)
+    ends = [math.tanh(value + side * normal * error) for side in (-1, 1)]
+    found = claims._widened_rank(Estimate(0.6, *ends, 40), 7)
+    assert math.atanh(found.low) == pytest.approx(value - corrected * error)
+    assert math.atanh(found.high) == pytest.approx(value + corrected * error)
+    perfect = claims._widened_rank(Estimate(-1.0, -1.0, -1.0, 40), 7)
+    assert perfect.high == pytest.approx(-1)
+    assert math.isnan(claims._widened_rank(Estimate(0.5, math.nan, math.nan, 1), 7).high)
+
+
+def test_a_measure_without_interval_leaves_the_claim_undecided():
+    nan = Estimate(0.5, math.nan, math.nan, 30)
+    verdict = tracks(a=between(0.5, 0.7), b=nan)
+    assert verdict.outcome is Outcome.UNDECIDED and verdict.effect is nan
+    # It hides no contradiction by another.
+    assert tracks(a=nan, b=between(-0.7, -0.5)).outcome is Outcome.NOT_SUPPORTED
+
+
+def test_correlations_count_configurations():
+    text = tracks(a=between(0.5, 0.7, 30))._repr_mimebundle_()["text/plain"]
+    assert "(95 % interval, 30 configurations); here." in text
+
+
+@pytest.mark.parametrize("correlations", [{}, {"a": NO_SEED}, {"a": Estimate(1.2, 1, 1.3, 9)}])
+def test_tracks_generalisation_refuses_what_is_no_correlation(correlations):
+    with pytest.raises(InputError, match="correlations must hold numbers between -1 and 1"):
+        claims.tracks_generalisation(correlations, scope="")
 
 
 # ---------------------------------------------------------------- display and ledger
