@@ -139,9 +139,15 @@ def gradient_path_length(net: Net, trace: Trace, paths: Pairs | tuple[Tensor, Te
     jumps = torch.zeros_like(middle[behind])
     for site in place[alone].unique().tolist():
         rows = (alone & (place == site)).nonzero().flatten()
+        rows = rows[trace.unit[switch[rows]].argsort()]
         for some in rows.split(_rows(program)):
             s = switch[some]
-            normal = _normal(program, points(behind[some]), site, trace.unit[s]).flatten(1)
+            if site == program.sites[0]:  # affine up to here: a unit's gradient is one everywhere
+                unit, row = trace.unit[s].unique(return_inverse=True)
+                normal = _normal(program, x0[:1].expand(len(unit), *x0.shape[1:]), site, unit)[row]
+            else:
+                normal = _normal(program, points(behind[some]), site, trace.unit[s])
+            normal = normal.flatten(1)
             across = (normal * (x1 - x0).flatten(1)[trace.path[s]]).sum(1).abs()
             jumps[some] = trace.gaps[s].norm(dim=1) * normal.norm(dim=1) / across
     for some in (~alone).nonzero().flatten().split(_rows(program)):
