@@ -1,4 +1,5 @@
 from . import claims as claims
+from . import comparisons as comparisons
 from . import complexity as complexity
 from . import correlation as correlation
 from . import experiments as experiments

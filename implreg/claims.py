@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 from scipy import stats
 
+from implreg.comparisons import simultaneous
 from implreg.errors import InputError
 from implreg.statistics import CONFIDENCE, Estimate
 
@@ -274,7 +275,7 @@ def other_starts(ratios: Mapping[str, Mapping[str, Estimate]], *, scope: str) ->
             f"ratios must hold the same starts for each quantity, at least one, got "
             f"{[list(starts) for starts in ratios.values()]}; compute all of them."
         )
-    below = {key: x for key, x in flat.items() if _widened(x, len(flat)).high < 1}
+    below = {key: x for key, x in flat.items() if simultaneous(x, len(flat)).high < 1}
     if below:
         outcome = Outcome.NOT_SUPPORTED
         name, start = min(below, key=lambda key: below[key].high)
@@ -349,16 +350,6 @@ def _widened_rank(correlation: Estimate, tests: int) -> Estimate:
     )
     low, high = (math.tanh(value + factor * (end - value)) for end in (low, high))
     return Estimate(correlation.value, low, high, correlation.n)
-
-
-def _widened(ratio: Estimate, tests: int) -> Estimate:
-    """The interval of a ratio of geometric means, such that `tests` of them hold together."""
-    if ratio.n < 2:
-        return ratio
-    tail = (1 - CONFIDENCE) / 2
-    factor = stats.t.ppf(1 - tail / tests, ratio.n - 1) / stats.t.ppf(1 - tail, ratio.n - 1)
-    reach = (ratio.high / ratio.value) ** factor
-    return Estimate(ratio.value, ratio.value / reach, ratio.value * reach, ratio.n)
 
 
 def _listed(estimates: Mapping[str, Estimate]) -> str:

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from implreg.checks import check_count, check_number
 
+_VECTORS = 10  # of Lanczos' method: the largest eigenvalue stands apart, few are enough
+
 
 def sharpness(
     net: nn.Module, x: Tensor, y: Tensor, *, batch: int = 4096, tolerance: float = 1e-3
@@ -52,5 +54,8 @@ def sharpness(
     if size < 3:  # too small for Lanczos
         return float(np.linalg.eigvalsh(hessian @ np.eye(size)).max())
     start = np.random.default_rng(0).standard_normal(size)
-    found = eigsh(hessian, k=1, which="LA", v0=start, tol=tolerance, return_eigenvectors=False)
+    found = eigsh(
+        hessian, 1, which="LA", v0=start, ncv=min(size, _VECTORS), tol=tolerance,
+        return_eigenvectors=False,
+    )  # fmt: skip
     return float(found[0])

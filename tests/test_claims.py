@@ -4,7 +4,6 @@ import json
 import math
 
 import nbformat
-import pandas as pd
 import pytest
 from IPython.core.formatters import DisplayFormatter
 from scipy import stats
@@ -168,15 +167,6 @@ def test_a_contradiction_must_hold_for_all_ratios_at_once():
     assert slight.high < 1
     assert claims.other_starts({"error": {"a": slight}}, scope="").outcome is Outcome.NOT_SUPPORTED
     assert other_starts(a=HIGH, b=slight).outcome is Outcome.UNDECIDED
-
-
-def test_widened_interval_is_students_at_the_corrected_level():
-    logs = [0.1, -0.2, 0.05, -0.1, 0.02]
-    found = claims._widened(ratio([math.exp(x) for x in logs], [1] * 5), 9)
-    mean, error = pd.Series(logs).mean(), pd.Series(logs).std() / math.sqrt(5)
-    reach = stats.t.ppf(1 - 0.025 / 9, 4) * error
-    assert math.log(found.high) == pytest.approx(mean + reach)
-    assert math.log(found.low) == pytest.approx(mean - reach)
 
 
 def test_a_start_that_never_arrived_leaves_the_claim_undecided():

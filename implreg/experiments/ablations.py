@@ -12,7 +12,7 @@ from implreg.checks import check_count, check_number
 from implreg.datasets import Dataset, load, pairs
 from implreg.errors import InputError
 from implreg.experiments.generalisation import noisy_labels
-from implreg.experiments.sgd import measure
+from implreg.experiments.sgd import bending, learning
 from implreg.experiments.variants import Start, Variant
 from implreg.sharpness import sharpness
 from implreg.tracing import trace
@@ -38,7 +38,8 @@ class Config:
         random_labels: share of the training labels that are replaced by labels drawn at random,
             before training and for all of it.
         pairs: number of pairs of training samples of the same true class.
-        probes: number of test samples for the measures of complexity at points.
+        probes: number of test samples for the measures of complexity at samples.
+        radius: of local complexity; samples have the norm sqrt(d).
 
     Raises:
         InputError: losses that do not fall, or a number out of its range.
@@ -55,10 +56,12 @@ class Config:
     random_labels: float = 0.0
     pairs: int = 128
     probes: int = 200
+    radius: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("train", "pairs", "probes"):
             check_count(name, getattr(self, name))
+        check_number("radius", self.radius, above=0)
         for name in ("seed", "side"):
             check_count(name, getattr(self, name), at_least=0)
         if check_number("random_labels", self.random_labels, at_least=0) > 1:
@@ -120,8 +123,8 @@ def run(config: Config) -> pd.DataFrame:
 
     Of a target that is not reached, the row has the network as it was after the last epoch, and
     `reached` is false; if the loss became infinite, the row is without measures and `diverged` is
-    true. Columns are those of `implreg.experiments.sgd.measure` (normalised measures are relative
-    to the usual random start of the same architecture and seed), of
+    true. Columns are those of `learning` and `bending` in `implreg.experiments.sgd` (normalised
+    measures are relative to the usual random start of the same architecture and seed), those of
     `implreg.complexity.summary`, `sharpness`, and `epochs`.
     """
     data = config.data()
@@ -133,9 +136,13 @@ def run(config: Config) -> pd.DataFrame:
     initial = deepcopy(net)
 
     def measured() -> dict[str, float]:
+        traced = trace(net, drawn)
         return {
-            **measure(net, learnt, drawn, usual),
-            **complexity.summary(net, initial, trace(net, drawn), data.x_test[: config.probes]),
+            **learning(net, learnt),
+            **bending(traced, drawn, usual),
+            **complexity.summary(
+                net, initial, traced, drawn, data.x_test[: config.probes], radius=config.radius
+            ),
             "sharpness": sharpness(net, learnt.x_train, learnt.y_train),
         }
 
