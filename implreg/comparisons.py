@@ -10,6 +10,7 @@ from implreg.errors import InputError
 from implreg.statistics import CONFIDENCE, Estimate, ratio
 
 NONE = Estimate(math.nan, math.nan, math.nan, 0)
+SAME = 1.1  # ratios from 1 / SAME to SAME count as the same
 
 
 def simultaneous(estimate: Estimate, tests: int) -> Estimate:
@@ -92,3 +93,21 @@ def paired_ratios(
         both = wide[[name, reference]].dropna()
         found[name] = simultaneous(ratio(both[name], both[reference]), tests) if len(both) else NONE
     return found
+
+
+def in_words(ratio: Estimate) -> str:
+    """What the interval of a ratio says: "larger", "smaller", "the same within 10 %", "undecided".
+
+    The same, if all of it lies between 1 / 1.1 and 1.1, whatever side of 1 it is on; "no run" and
+    "one run" if there is no interval.
+
+    >>> in_words(Estimate(1.3, 1.2, 1.4, 8)), in_words(Estimate(1.02, 1.01, 1.03, 8))
+    ('larger', 'the same within 10 %')
+    """
+    if ratio.n < 2:
+        return "one run" if ratio.n else "no run"
+    if ratio.low >= 1 / SAME and ratio.high <= SAME:
+        return "the same within 10 %"
+    if 1 in ratio:
+        return "undecided"
+    return "larger" if ratio.low > 1 else "smaller"

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from implreg.comparisons import paired_ratios, simultaneous
+from implreg.comparisons import in_words, paired_ratios, simultaneous
 from implreg.errors import InputError
 from implreg.statistics import Estimate, ratio
 
@@ -80,3 +80,19 @@ def test_together_they_hold_as_often_as_they_say():
 def test_what_cannot_be_compared_is_refused(table, reference, message):
     with pytest.raises(InputError, match=message):
         paired_ratios(table, "x", reference=reference)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "words"),
+    [
+        (Estimate(2.0, 1.01, 4.0, 8), "larger"),
+        (Estimate(0.5, 0.3, 0.99, 8), "smaller"),
+        (Estimate(1.0, 0.8, 1.3, 8), "undecided"),
+        (Estimate(1.0, 0.92, 1.09, 8), "the same within 10 %"),
+        (Estimate(0.95, 0.92, 0.97, 8), "the same within 10 %"),
+        (Estimate(2.0, math.nan, math.nan, 1), "one run"),
+        (Estimate(math.nan, math.nan, math.nan, 0), "no run"),
+    ],
+)
+def test_ratios_in_words(ratio, words):
+    assert in_words(ratio) == words

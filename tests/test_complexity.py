@@ -10,16 +10,17 @@ import torch
 from scipy import integrate
 from torch import Tensor, nn
 
-from implreg import complexity
 from implreg.complexity import (
     deviation_from_affine,
     distance,
     function_path_length,
     gradient_norm,
     gradient_path_length,
+    jacobians,
     local_complexity,
     norm_product,
     parameter_norm,
+    paths,
     region_density,
     sensitivity,
     summary,
@@ -221,7 +222,7 @@ def test_mean_norm_of_a_line(scale, outputs):
     random = torch.Generator().manual_seed(0)
     p, b = torch.randn(2, 5, outputs, generator=random, dtype=torch.float64)
     q = p + scale * b
-    found = complexity._mean_norm(p, q)
+    found = paths._mean_norm(p, q)
     for i in range(5):
         near = [] if outputs > 1 else [-(p[i] / (q[i] - p[i])).item()]  # where it is zero
         expected, _ = integrate.quad(
@@ -233,8 +234,8 @@ def test_mean_norm_of_a_line(scale, outputs):
 
 def test_mean_norm_of_points():
     zero = torch.zeros(1, 2, dtype=torch.float64)
-    assert complexity._mean_norm(zero, zero).tolist() == [0.0]
-    assert complexity._mean_norm(zero, zero + 3).item() == pytest.approx(math.sqrt(18) / 2)
+    assert paths._mean_norm(zero, zero).tolist() == [0.0]
+    assert paths._mean_norm(zero, zero + 3).item() == pytest.approx(math.sqrt(18) / 2)
 
 
 def test_local_complexity_counts_units_that_change_sign(case):
@@ -358,7 +359,7 @@ def test_networks_are_left_as_they_are(case):
 def test_chunks_change_nothing(case, monkeypatch):
     net, ends, found = case
     whole = summary(net, net, found, ends, ends[0], radius=0.3, directions=2)
-    monkeypatch.setattr(complexity, "chunk_bytes", lambda device: 1)
+    monkeypatch.setattr(jacobians, "chunk_bytes", lambda device: 1)
     parts = summary(net, net, found, ends, ends[0], radius=0.3, directions=2)
     assert parts == pytest.approx(whole, rel=1e-9, nan_ok=True)
 
