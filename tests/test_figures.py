@@ -403,7 +403,17 @@ def test_ratios_are_drawn_full_or_hollow_and_told():
     assert figure.svg.startswith("<")
 
 
-@pytest.mark.parametrize("ratios", [{}, {"a": {}}, {"a": {"x": None}, "b": {"y": None}}])
-def test_ratios_of_other_conditions_are_refused(ratios):
-    with pytest.raises(InputError, match="ratios must hold one to four quantities"):
-        figures.plot_ratios(ratios)
+def test_correlations_are_drawn_from_minus_one_to_one():
+    found = {"all runs": {"deflection": Estimate(0.5, 0.2, 0.7, 40),
+                          "switches": Estimate(-0.1, -0.4, 0.2, 40)}}  # fmt: skip
+    figure = figures.plot_correlations(found, of="correlations with the test error")
+    assert "correlations with the test error" in figure.alt
+    assert "deflection 0.5 (0.2 to 0.7)" in figure.alt
+
+
+@pytest.mark.parametrize("groups", [{}, {"a": {}}, {"a": {"x": None}, "b": {"y": None}}])
+def test_estimates_with_different_rows_are_refused(groups):
+    with pytest.raises(InputError, match="ratios must hold one to 4 mappings with the same rows"):
+        figures.plot_ratios(groups)
+    with pytest.raises(InputError, match="correlations must hold one to 4 mappings"):
+        figures.plot_correlations(groups, of="x")

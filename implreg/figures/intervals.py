@@ -1,0 +1,93 @@
+"""Figures of estimates with their intervals: ratios to a reference, and correlations."""
+
+import math
+from collections.abc import Mapping
+
+from matplotlib.lines import Line2D
+
+from implreg.errors import InputError
+from implreg.figures.axes import letter_panels, log_axis, name_rows
+from implreg.figures.display import CATEGORIES, MINUS, MUTED, Figure, legend, number, show, style
+from implreg.statistics import Estimate
+
+Estimates = Mapping[str, Mapping[str, Estimate]]
+
+_MOST = 4  # panels
+
+
+def plot_ratios(ratios: Estimates, *, reference: str = "reference") -> Figure:
+    """Ratios to a reference, one row per condition and one panel per quantity, on a log axis.
+
+    Intervals that contain 1 are drawn with hollow dots, those apart from 1 with full ones.
+
+    Args:
+        ratios: by quantity in words, by condition, its ratio to the reference with its interval;
+            conditions without an estimate (n = 0) are named as such. At most four quantities.
+        reference: what the denominator is, in words.
+
+    Raises:
+        InputError: no quantity, more than four, or quantities with different conditions.
+    """
+    return _plot(
+        "ratios", ratios, 1, labels=[f"{name}, ratio" for name in ratios],
+        what=f"ratios to the {reference}",
+    )  # fmt: skip
+
+
+def plot_correlations(correlations: Estimates, *, of: str) -> Figure:
+    """Correlations, one row per measure and one panel per set of runs, from -1 to 1.
+
+    Intervals that contain 0 are drawn with hollow dots, those apart from 0 with full ones.
+
+    Args:
+        correlations: by set of runs in words, by measure, its correlation with its interval;
+            measures without an estimate (n = 0) are named as such. At most four sets.
+        of: what is correlated with what, in words.
+
+    Raises:
+        InputError: no set, more than four, or sets with different measures.
+    """
+    return _plot("correlations", correlations, 0, labels=list(correlations), what=of)
+
+
+def _plot(kind: str, groups: Estimates, at: int, *, labels: list[str], what: str) -> Figure:
+    rows = list(next(iter(groups.values()), {}))
+    if not rows or len(groups) > _MOST or any(list(found) != rows for found in groups.values()):
+        names = {name: list(found) for name, found in groups.items()}
+        raise InputError(
+            f"{kind} must hold one to {_MOST} mappings with the same rows, at least one, got "
+            f"{names}; compute them alike."
+        )
+    canvas, panels = letter_panels(len(groups), height=1.3 + 0.36 * len(rows), sharey=True)
+    told = []
+    with style():
+        for panel, label, (name, found) in zip(panels, labels, groups.items(), strict=True):
+            panel.axvline(at, color=MUTED, linewidth=1.4)
+            words = []
+            for i, (row, x) in enumerate(found.items()):
+                if not x.n or math.isnan(x.value):
+                    panel.annotate("no run", (at, i), ha="center", va="center", color=MUTED)
+                    words.append(f"{row} no run")
+                    continue
+                face = "none" if at in x else CATEGORIES[0]
+                panel.plot([x.low, x.high], [i, i], color=CATEGORIES[0], linewidth=2.4)
+                panel.plot(x.value, i, "o", color=CATEGORIES[0], markerfacecolor=face,
+                           markersize=7.5, zorder=4)  # fmt: skip
+                words.append(f"{row} {number(x.value)} ({number(x.low)} to {number(x.high)})")
+            told.append(f"{name}: {', '.join(words)}")
+            panel.set_xlabel(label)
+            name_rows(panel, rows)
+            if at:
+                log_axis(panel, "x")
+            else:
+                panel.set_xlim(-1, 1)
+                ticks = (-1, -0.5, 0, 0.5, 1)
+                panel.set_xticks(ticks, [f"{x:g}".replace("-", MINUS) for x in ticks])
+        handles = [
+            Line2D([], [], color=CATEGORIES[0], marker="o", label=f"interval apart from {at}"),
+            Line2D([], [], color=CATEGORIES[0], marker="o", markerfacecolor="none",
+                   label=f"interval contains {at}"),
+        ]  # fmt: skip
+        legend(canvas, handles)
+    alt = f"Dot plot of {what} for {len(rows)} rows, with intervals. {'; '.join(told)}."
+    return show(canvas, alt=alt)
