@@ -81,6 +81,12 @@ def test_normalised_measures_refer_to_the_usual_start():
     assert large.normalized_deflection == pytest.approx(usual.deflection, rel=1e-5)
 
 
+def test_a_network_that_is_zero_at_a_sample_has_no_normalised_measures():
+    table = run(changed(TINY, {"network": {"widths": (1,)}, "recipe": {"epochs": 3}}))
+    assert table.deflection.notna().all()
+    assert not [c for c in table if c.startswith("normalized_") and table[c].notna().any()]
+
+
 def test_random_labels_are_learnt_and_pairs_keep_their_true_class():
     table = run(replace(TINY, random_labels=1.0, recipe=Recipe(0.2, 1500, 16, 2)))
     assert table.reached.all()

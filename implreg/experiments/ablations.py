@@ -7,15 +7,15 @@ from typing import Any
 
 import pandas as pd
 
-from implreg import complexity
+from implreg import complexity, measures
 from implreg.checks import check_count, check_number
-from implreg.datasets import Dataset, load, pairs
+from implreg.datasets import Dataset, Pairs, load, pairs
 from implreg.errors import InputError
 from implreg.experiments.generalisation import noisy_labels
 from implreg.experiments.sgd import bending, learning
 from implreg.experiments.variants import Start, Variant
 from implreg.sharpness import sharpness
-from implreg.tracing import trace
+from implreg.tracing import Trace, trace
 from implreg.training import Diverged, evaluate
 from implreg.training.recipes import Recipe, train
 
@@ -124,7 +124,8 @@ def run(config: Config) -> pd.DataFrame:
     Of a target that is not reached, the row has the network as it was after the last epoch, and
     `reached` is false; if the loss became infinite, the row is without measures and `diverged` is
     true. Columns are those of `learning` and `bending` in `implreg.experiments.sgd` (normalised
-    measures are relative to the usual random start of the same architecture and seed), those of
+    measures are relative to the usual random start of the same architecture and seed, and missing
+    if that, or the network, is zero at an end of a path, as very narrow ones can be), those of
     `implreg.complexity.summary`, `sharpness`, and `epochs`.
     """
     data = config.data()
@@ -139,7 +140,7 @@ def run(config: Config) -> pd.DataFrame:
         traced = trace(net, drawn)
         return {
             **learning(net, learnt),
-            **bending(traced, drawn, usual),
+            **_bending(traced, drawn, usual),
             **complexity.summary(
                 net, initial, traced, drawn, data.x_test[: config.probes], radius=config.radius
             ),
@@ -168,3 +169,10 @@ def run(config: Config) -> pd.DataFrame:
             {"target_loss": target, "reached": False, "epochs": epoch} | found for target in targets
         ]
     return pd.DataFrame(rows).assign(diverged=[diverged and not row["reached"] for row in rows])
+
+
+def _bending(traced: Trace, drawn: Pairs, usual: Trace) -> dict[str, float]:
+    ends = [x for t in (traced, usual) for x in (t.values[t.first_pieces], t.ends)]
+    if all(bool(x.any(dim=1).all()) for x in ends):
+        return bending(traced, drawn, usual)
+    return measures.summary(traced.per_unit_length(), drawn)

@@ -15,7 +15,7 @@ def starts(
     scales: Sequence[float] = (0.1, 0.3, 3.0, 10.0),
     distributions: Sequence[str] = ("uniform", "orthogonal"),
     biases: Sequence[float] = (0.5, 2.0),
-    output_scales: Sequence[float] = (0.1, 0.3, 3.0, 10.0),
+    output_scales: Sequence[float] = (0.3, 3.0, 10.0),
 ) -> Conditions:
     """Chapter "Initialisation": other weights before the first step.
 
@@ -151,4 +151,26 @@ def regularisers(
         **{f"mixup {s:g}": {"recipe": {"mixup": s}} for s in mixups},
         **{f"input noise {s:g}": {"recipe": {"input_noise": s}} for s in input_noises},
         **{f"shifts {n}": {"recipe": {"shift": n}} for n in shifts},
+    }
+
+
+def widths(
+    reference: Config,
+    *,
+    widths: Sequence[int] = (4, 8, 16, 32, 64, 128, 256, 512),
+    random_labels: float = 0.2,
+) -> Conditions:
+    """Chapter "Complexity measures": wider and wider networks on noisy labels (double descent).
+
+    Args:
+        reference: the usual configuration, with one hidden layer.
+        widths: numbers of hidden units.
+        random_labels: share of the training labels that are random.
+    """
+    return {
+        f"width {n}, {100 * random_labels:g} % random labels": {
+            "network": {"widths": (n,)},
+            "random_labels": random_labels,
+        }
+        for n in widths
     }
