@@ -5,10 +5,10 @@ import torch
 from torch import nn
 from torch.func import functional_call, hessian
 
+from implreg.complexity import sharpness
 from implreg.errors import InputError
 from implreg.experiments.variants import Variant
 from implreg.networks import mlp
-from implreg.sharpness import sharpness
 from implreg.training import SGD, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")

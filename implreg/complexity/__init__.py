@@ -11,6 +11,7 @@ import math
 
 from torch import Tensor, nn
 
+from implreg.complexity.hessian import sharpness
 from implreg.complexity.jacobians import program_of
 from implreg.complexity.paths import (
     deviation_from_affine,
@@ -36,6 +37,7 @@ __all__ = [
     "parameter_norm",
     "region_density",
     "sensitivity",
+    "sharpness",
     "summary",
     "switch_density",
     "weight_product",

@@ -14,7 +14,6 @@ from implreg.errors import InputError
 from implreg.experiments.generalisation import noisy_labels
 from implreg.experiments.sgd import bending, learning
 from implreg.experiments.variants import Start, Variant
-from implreg.sharpness import sharpness
 from implreg.tracing import Trace, trace
 from implreg.training import Diverged, evaluate
 from implreg.training.recipes import Recipe, train
@@ -144,7 +143,7 @@ def run(config: Config) -> pd.DataFrame:
             **complexity.summary(
                 net, initial, traced, drawn, data.x_test[: config.probes], radius=config.radius
             ),
-            "sharpness": sharpness(net, learnt.x_train, learnt.y_train),
+            "sharpness": complexity.sharpness(net, learnt.x_train, learnt.y_train),
         }
 
     rows: list[dict[str, Any]] = []

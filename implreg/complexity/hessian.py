@@ -35,6 +35,7 @@ def sharpness(
 
     Source: Cohen et al. (2021) for its role in training; Dangel et al. (2025) for the products.
 
+    >>> import torch
     >>> net = nn.Linear(1, 2, bias=False)
     >>> _ = nn.init.zeros_(net.weight)  # both classes have probability 1/2
     >>> x, y = torch.full((4, 1), 3.0), torch.tensor([0, 1, 0, 1])
