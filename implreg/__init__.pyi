@@ -4,6 +4,7 @@ from . import complexity as complexity
 from . import correlation as correlation
 from . import experiments as experiments
 from . import figures as figures
+from . import hypotheses as hypotheses
 from . import measures as measures
 from . import runs as runs
 from . import sampled as sampled
