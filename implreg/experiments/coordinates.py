@@ -14,9 +14,11 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from implreg import measures
 from implreg.checks import check_choice, check_count, check_number
 from implreg.errors import InputError
 from implreg.networks import Initialisation, mlp
+from implreg.tracing import trace
 
 NETWORKS = ("relu", "fourier", "sine")
 OPTIMISERS = ("gradient descent", "adam")
@@ -237,7 +239,8 @@ def run(config: Config) -> pd.DataFrame:
     """One row per network: what it does between the points where it was fitted.
 
     Columns `seed`, `reached`, `diverged`, `steps`; `fluctuation`, the mean over gaps between
-    neighbouring points, and `coarse_fluctuation`, the same on every second point of the grid;
+    neighbouring points, `coarse_fluctuation`, the same on every second point of the grid, and
+    `exact_fluctuation`, by its breakpoints, which only "relu" has;
     `error`, the root mean square distance from the signal on the grid; `signal_fluctuation`, and
     `line_error`, of the straight lines between the points. Before training, `start_fluctuation` and
     `start_spread`, the deviation of the outputs on the grid. Of a network that diverged all
@@ -261,7 +264,11 @@ def run(config: Config) -> pd.DataFrame:
             "line_error": float((lines - truth).square().mean().sqrt()),
         }
         if not fitted.diverged[i]:
-            values = _values(fitted.nets[i], grid)
+            net, x = fitted.nets[i], config.known[:, None]
+            values = _values(net, grid)
+            if config.network == "relu":
+                exact = measures.fluctuation(trace(net, (x[:-1], x[1:])))
+                row["exact_fluctuation"] = float(exact.mean())
             row |= {
                 "fluctuation": float(fluctuations(values).mean()),
                 "coarse_fluctuation": float(fluctuations(values[:, ::2]).mean()),

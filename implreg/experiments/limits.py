@@ -160,28 +160,38 @@ class Drawing:
 
 
 def run(config: Config) -> pd.DataFrame:
-    """One row per network, phase and set of paths.
+    """One row per network, phase and set of paths, and the slopes near the decision boundary.
 
     Columns `phase`, `seed`, `group` and `paths`: of the group "kind" those of `Drawing.kinds`, of
     "angle" the classes "same" and "different" with the lower bound `from_angle`, of "off" those of
     `Drawing.off`. Measures, with slopes per unit length: `angle` (mean, radians), `length` (mean),
     `switches` (mean), `gap_deviation`, `bridge_ratio` (bridge estimate over it), `deflection`,
     `curvature` (quadratic variation per unit length, mean), `fluctuation` (mean), `output_change`
-    (root mean square of phi(1) - phi(0)) and, between samples, `edge_margin` (mean).
+    (root mean square of phi(1) - phi(0)) and, between samples, `edge_margin` (mean). The kind
+    "different" has the columns of `shape` besides. The group "boundary" has those of `steepness`
+    and no others.
     """
     data = config.data()
-    rows = []
+    tables = []
     for phase, seed, net in config.networks(data):
         draw = Drawing(data, config.pairs, seed)
+        kinds = draw.kinds()
         sets: list[tuple[str, str, float, Pairs | tuple[Tensor, Tensor]]] = [
-            *(("kind", name, math.nan, drawn) for name, drawn in draw.kinds().items()),
+            *(("kind", name, math.nan, drawn) for name, drawn in kinds.items()),
             *(("off", name, math.nan, ends) for name, ends in draw.off().items()),
             *(("angle", *found) for found in draw.by_angle(config.angles)),
         ]
-        for group, name, low, paths in sets:
-            known = {"phase": phase, "seed": seed, "group": group, "paths": name}
-            rows.append(known | {"from_angle": low} | _measured(net, paths))
-    return pd.DataFrame(rows)
+        rows = [
+            {"group": group, "paths": name, "from_angle": low} | _measured(net, paths)
+            for group, name, low, paths in sets
+        ]
+        rows[list(kinds).index("different")] |= shape(net, kinds["different"])
+        found = [pd.DataFrame(rows)]
+        if phase == "after":  # before, nearly no pair is told apart
+            wide = Drawing(data, _MORE * config.pairs, seed).kinds()["different"]
+            found.append(steepness(net, wide).assign(group="boundary"))
+        tables += [table.assign(phase=phase, seed=seed) for table in found]
+    return pd.concat(tables, ignore_index=True)
 
 
 def _measured(net: nn.Module, paths: Pairs | tuple[Tensor, Tensor]) -> dict[str, float]:
@@ -207,46 +217,29 @@ def _measured(net: nn.Module, paths: Pairs | tuple[Tensor, Tensor]) -> dict[str,
     }
 
 
-def shape(config: Config) -> pd.DataFrame:
-    r"""One row per network and phase: what bends coherently between two classes.
+def shape(net: nn.Module, drawn: Pairs) -> dict[str, float]:
+    r"""What bends coherently on pairs of different classes.
 
-    On pairs of different classes, each output is the start's (of the class at t = 0), the end's, or
-    another. Columns `start_mean`, `end_mean` and `other_mean`: mean over pairs of
+    Each output is the start's (of the class at t = 0), the end's, or another. `start_mean`,
+    `end_mean` and `other_mean`: mean over pairs of
     :math:`2 (s_\mathrm{mid} - (s_0 + s_M)/2) / \sqrt M`, divided by the gap deviation;
-    `bridge_ratio`, and `residual_ratio`, the same after each output's mean is taken away.
+    `residual_ratio`: the ratio of bridge estimate to gap deviation after these means are taken away
+    from the outputs.
     """
-    data = config.data()
-    rows = []
-    for phase, seed, net in config.networks(data):
-        drawn = Drawing(data, config.pairs, seed).kinds()["different"]
-        traced = trace(net, drawn).per_unit_length()
-        gap = measures.pool(measures.gap_deviation(traced))
-        steps = traced.switches.to(traced.gaps).sqrt()[:, None] / 2
-        scaled = measures.mid_path_deflection(traced) / steps / gap
-        role = torch.full(scaled.shape, 2)
-        role.scatter_(1, drawn.y0[:, None], 0).scatter_(1, drawn.y1[:, None], 1)
-        means = torch.stack([scaled[role == k].nanmean() for k in range(3)])
-        row = {"phase": phase, "seed": seed} | dict(
-            zip(("start_mean", "end_mean", "other_mean"), means.tolist(), strict=True)
-        )
-        row["bridge_ratio"] = measures.bridge_deviation(traced) / gap
-        row["residual_ratio"] = measures.pool(scaled - means[role])
-        rows.append(row)
-    return pd.DataFrame(rows)
+    traced = trace(net, drawn).per_unit_length()
+    gap = measures.pool(measures.gap_deviation(traced))
+    steps = traced.switches.to(traced.gaps).sqrt()[:, None] / 2
+    scaled = measures.mid_path_deflection(traced) / steps / gap
+    role = torch.full(scaled.shape, 2)
+    role.scatter_(1, drawn.y0[:, None], 0).scatter_(1, drawn.y1[:, None], 1)
+    means = torch.stack([scaled[role == k].nanmean() for k in range(3)])
+    names = ("start_mean", "end_mean", "other_mean")
+    return dict(zip(names, means.tolist(), strict=True)) | {
+        "residual_ratio": measures.pool(scaled - means[role])
+    }
 
 
-def boundary(config: Config) -> pd.DataFrame:
-    """`steepness` between two classes for each trained network, with its `seed`."""
-    data = config.data()
-    tables = [
-        steepness(net, Drawing(data, _MORE * config.pairs, seed).kinds()["different"], seed)
-        for phase, seed, net in config.networks(data)
-        if phase == "after"  # before, nearly no pair is told apart
-    ]
-    return pd.concat(tables) if tables else pd.DataFrame()
-
-
-def steepness(net: nn.Module, drawn: Pairs, seed: int) -> pd.DataFrame:
+def steepness(net: nn.Module, drawn: Pairs) -> pd.DataFrame:
     r"""How steep the difference of the two outputs is near the decision boundary.
 
     For a pair of classes a and b let :math:`m(t) = f_a(X_t) - f_b(X_t)`. Its chord is zero at
@@ -276,7 +269,6 @@ def steepness(net: nn.Module, drawn: Pairs, seed: int) -> pd.DataFrame:
     signs = difference(every, drawn, torch.linspace(0, 1, 401))[used] > 0
     return pd.DataFrame(
         {
-            "seed": seed,
             "place": places.numpy(),
             "steepness": steep.numpy(),
             "used": int(used.sum()),
