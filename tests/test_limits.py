@@ -93,8 +93,11 @@ def test_run_measures_each_network_before_and_after(table):
         traced = ir.trace(net, drawn).per_unit_length()
         expected = ir.measures.summary(traced, drawn)
         row = kinds.loc[(phase, 4, "farthest")]
-        for name in ("switches", "gap_deviation", "deflection", "fluctuation", "edge_margin"):
+        for name in ("switches", "fluctuation", "edge_margin"):
             assert row[name] == pytest.approx(expected[name], rel=1e-3), (phase, name)
+        length = (drawn.x1 - drawn.x0).norm(dim=1)[:, None]
+        curvature = (ir.quadratic_variation(traced) / length).mean()
+        assert row.curvature == pytest.approx(float(curvature), rel=1e-3)
         ratio = expected["bridge_deviation"] / expected["gap_deviation"]
         assert row.bridge_ratio == pytest.approx(ratio, rel=1e-3)
         with torch.no_grad():

@@ -163,13 +163,13 @@ def run(config: Config) -> pd.DataFrame:
     """One row per network, phase and set of paths, and the slopes near the decision boundary.
 
     Columns `phase`, `seed`, `group` and `paths`: of the group "kind" those of `Drawing.kinds`, of
-    "angle" the classes "same" and "different" with the lower bound `from_angle`, of "off" those of
-    `Drawing.off`. Measures, with slopes per unit length: `angle` (mean, radians), `length` (mean),
-    `switches` (mean), `gap_deviation`, `bridge_ratio` (bridge estimate over it), `deflection`,
-    `curvature` (quadratic variation per unit length, mean), `fluctuation` (mean), `output_change`
-    (root mean square of phi(1) - phi(0)) and, between samples, `edge_margin` (mean). The kind
-    "different" has the columns of `shape` besides. The group "boundary" has those of `steepness`
-    and no others.
+    "off" those of `Drawing.off`; after training also, of "angle", the classes "same" and
+    "different" with the lower bound `from_angle`. Measures, with slopes per unit length: `angle`
+    (mean, radians), `length` (mean), `switches` (mean), `bridge_ratio` (bridge estimate over gap
+    deviation), `curvature` (quadratic variation per unit length, mean), `fluctuation` (mean),
+    `output_change` (root mean square of phi(1) - phi(0)) and, between samples, `edge_margin`
+    (mean). The kind "different" has the columns of `shape` besides. The group "boundary", after
+    training, has those of `steepness` and no others.
     """
     data = config.data()
     tables = []
@@ -179,8 +179,9 @@ def run(config: Config) -> pd.DataFrame:
         sets: list[tuple[str, str, float, Pairs | tuple[Tensor, Tensor]]] = [
             *(("kind", name, math.nan, drawn) for name, drawn in kinds.items()),
             *(("off", name, math.nan, ends) for name, ends in draw.off().items()),
-            *(("angle", *found) for found in draw.by_angle(config.angles)),
         ]
+        if phase == "after":
+            sets += [("angle", *found) for found in draw.by_angle(config.angles)]
         rows = [
             {"group": group, "paths": name, "from_angle": low} | _measured(net, paths)
             for group, name, low, paths in sets
@@ -197,7 +198,6 @@ def run(config: Config) -> pd.DataFrame:
 def _measured(net: nn.Module, paths: Pairs | tuple[Tensor, Tensor]) -> dict[str, float]:
     x0, x1 = (paths.x0, paths.x1) if isinstance(paths, Pairs) else paths
     traced = trace(net, paths).per_unit_length()
-    gap = measures.pool(measures.gap_deviation(traced))
     change = traced.ends - traced.values[traced.first_pieces]
     variation = measures.quadratic_variation(traced) / traced.lengths[:, None]
     margin = (
@@ -207,14 +207,16 @@ def _measured(net: nn.Module, paths: Pairs | tuple[Tensor, Tensor]) -> dict[str,
         "angle": float(nn.functional.cosine_similarity(x0, x1).clamp(-1, 1).arccos().mean()),
         "length": float(traced.lengths.mean()),
         "switches": float(traced.switches.double().mean()),
-        "gap_deviation": gap,
-        "bridge_ratio": measures.bridge_deviation(traced) / gap,
-        "deflection": measures.pool(measures.deflection(traced)),
+        "bridge_ratio": _bridge_ratio(traced),
         "curvature": float(variation.mean()),
         "fluctuation": float(measures.fluctuation(traced).mean()),
         "output_change": measures.pool(change),
         "edge_margin": margin,
     }
+
+
+def _bridge_ratio(traced: Trace) -> float:
+    return measures.bridge_deviation(traced) / measures.pool(measures.gap_deviation(traced))
 
 
 def shape(net: nn.Module, drawn: Pairs) -> dict[str, float]:

@@ -128,7 +128,7 @@ def run(config: Config) -> pd.DataFrame:
         found = [slopes(smooth, x0, x1, finest) for x0, x1 in zip(drawn.x0, drawn.x1, strict=True)]
         first, second = (torch.stack(parts) for parts in zip(*found, strict=True))
         bend, square = (torch.trapezoid(f, dx=1 / finest, dim=1) for f in (second.abs(), second**2))
-        known: dict[str, object] = {"activation": f"sharpness {beta:,g}", "sharpness": beta}
+        known: dict[str, object] = {"activation": f"softplus {beta:,g}", "sharpness": beta}
         rows += [known | _sampled(first, n, bend, square) for n in config.samples]
     exact = trace(net, drawn)
     t = torch.linspace(0, 1, finest + 1, dtype=torch.float64)
