@@ -8,14 +8,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import integrate, stats
+from scipy import integrate
 from torch import nn
 
 import implreg as ir
-from implreg import claims
 from implreg.errors import InputError
 from implreg.experiments import coordinates, limits, smooth
-from implreg.statistics import Estimate, mean_interval
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -408,43 +406,3 @@ def test_smooth_networks_are_refused_in_one_sentence(activation):
     net = nn.Sequential(nn.Linear(2, 3), activation, nn.Linear(3, 1))
     with pytest.raises(InputError, match=r"^net must be piecewise linear, [^.]*\.$"):
         ir.trace(net, (torch.zeros(1, 2), torch.ones(1, 2)))
-
-
-# ------------------------------------------------------------ hypotheses judged together
-
-
-def test_intervals_of_several_hypotheses_are_wider():
-    logs = np.log([1.4, 1.5, 1.7, 1.6])
-    plain = mean_interval(logs).map(math.exp)
-    found = claims.judge({str(i): ("above", plain) for i in range(7)})
-    mean, error = logs.mean(), logs.std(ddof=1) / 2
-    reach = stats.t.ppf(1 - 0.025 / 7, 3) * error
-    assert found.low["0"] == pytest.approx(math.exp(mean - reach))
-    assert found.high["6"] == pytest.approx(math.exp(mean + reach))
-
-
-@pytest.mark.parametrize(
-    ("expected", "interval", "outcome"),
-    [
-        ("above", (1.1, 1.3), "supported"),
-        ("above", (0.9, 1.3), "undecided"),
-        ("above", (0.7, 0.9), "not supported"),
-        ("below", (0.7, 0.9), "supported"),
-        ("below", (1.1, 1.3), "not supported"),
-        ("near", (0.95, 1.05), "supported"),
-        ("near", (0.95, 1.2), "undecided"),
-        ("near", (1.2, 1.3), "not supported"),
-        ("above", (math.nan, math.nan), "undecided"),
-    ],
-)
-def test_hypotheses_have_outcomes(expected, interval, outcome):
-    low, high = interval
-    ratio = Estimate(math.sqrt(low * high), low, high, 1 if math.isnan(low) else 8)
-    assert claims.judge({"it": (expected, ratio)}).outcome["it"] == outcome
-
-
-def test_hypotheses_refuse():
-    with pytest.raises(InputError, match="ratios must hold at least one"):
-        claims.judge({})
-    with pytest.raises(InputError, match="ratios must be one of above, below, near"):
-        claims.judge({"it": ("over", Estimate(1, 1, 1, 2))})
