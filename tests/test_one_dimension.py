@@ -11,6 +11,7 @@ import torch
 from implreg.errors import InputError
 from implreg.experiments.one_dimension import (
     Config,
+    Networks,
     functions,
     knots,
     path,
@@ -64,6 +65,18 @@ def test_training_is_that_of_torch() -> None:
             optimiser.step()
         grid = torch.linspace(-1, 1, 41, dtype=torch.float64)[:, None]
         assert torch.allclose(net(grid), found.module(i)(grid), atol=1e-12)
+
+
+def test_what_gradient_flow_conserves() -> None:
+    config = replace(SMALL, trained="all", scale=1.0, rate=1e-2, steps=2000)
+    before, after = start(config), train(config)
+    assert (after.loss < before.loss / 2).all()
+
+    def kept(networks: Networks) -> torch.Tensor:
+        return networks.output.square() - networks.hidden.square().sum(dim=2)
+
+    moved = (after.hidden - before.hidden).square().sum(dim=2)
+    assert float((kept(after) - kept(before)).abs().max() / moved.max()) < 0.1
 
 
 def test_measures_are_those_of_the_function() -> None:
