@@ -17,6 +17,7 @@ from implreg.experiments.one_dimension import (
     path,
     references,
     run,
+    solve,
     start,
     train,
 )
@@ -47,6 +48,14 @@ def test_gradient_descent_ends_at_the_nearest_solution(output: float) -> None:
         first = before.output[i].numpy()
         moved = np.linalg.lstsq(units, Y - units @ first, rcond=None)[0]
         assert np.abs(after.output[i].numpy() - first - moved).max() < 1e-3 * np.abs(moved).max()
+    solved, trained = solve(config), run(config)
+    assert np.allclose(solved.to_limit, trained.to_limit, rtol=1e-3)
+    assert solved.network.tolist() == [5, 6, 7] and set(solved.kind) == {"uniform"}
+
+
+def test_solving_is_for_output_weights_alone() -> None:
+    with pytest.raises(InputError, match="trained must be one of output, got 'all'"):
+        solve(replace(SMALL, trained="all"))
 
 
 def test_training_is_that_of_torch() -> None:
