@@ -136,7 +136,7 @@ def run(config: Config) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def functions(config: Config, points: int = 201) -> pd.DataFrame:
+def functions(config: Config, points: int = 141) -> pd.DataFrame:
     """Networks and their limits along the interval of the samples.
 
     Columns: `network`, `x` (evenly spaced), `value` and `slope` of the network, `limit`, `natural`
