@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from html import escape
@@ -350,60 +350,6 @@ def _widened_rank(correlation: Estimate, tests: int) -> Estimate:
     )
     low, high = (math.tanh(value + factor * (end - value)) for end in (low, high))
     return Estimate(correlation.value, low, high, correlation.n)
-
-
-@dataclass(frozen=True)
-class Expectation:
-    """A measured quantity and the range in which a hypothesis wants it.
-
-    Attributes:
-        quantity: what is measured, in words.
-        estimate: of it.
-        low: start of the range.
-        high: its end.
-        ratio: whether the estimate is a geometric mean of positive numbers.
-    """
-
-    quantity: str
-    estimate: Estimate
-    low: float = -math.inf
-    high: float = math.inf
-    ratio: bool = False
-
-    def widened(self, tests: int) -> Estimate:
-        """The estimate with an interval such that `tests` of them hold together (Bonferroni)."""
-        if self.ratio:
-            return _widened(self.estimate, tests)
-        return _widened(self.estimate.map(math.exp), tests).map(math.log)
-
-    def outcome(self, tests: int = 1) -> Outcome:
-        """Supported if the widened interval lies in the range, not supported if all outside it.
-
-        >>> rises = Expectation("slope", Estimate(0.5, 0.3, 0.7, 10), low=0.0)
-        >>> print(rises.outcome(tests=5))
-        supported
-        """
-        found = self.widened(tests)
-        if self.low <= found.low and found.high <= self.high:
-            return Outcome.SUPPORTED
-        outside = found.high < self.low or found.low > self.high
-        return Outcome.NOT_SUPPORTED if outside else Outcome.UNDECIDED
-
-
-def together(outcomes: Sequence[Outcome]) -> Outcome:
-    """A hypothesis of several expectations: supported if all are, not supported if one is not.
-
-    Raises:
-        InputError: there is no outcome.
-
-    >>> print(together([Outcome.SUPPORTED, Outcome.UNDECIDED]))
-    undecided
-    """
-    if not outcomes:
-        raise InputError("outcomes must hold at least one outcome, got none; test something.")
-    if Outcome.NOT_SUPPORTED in outcomes:
-        return Outcome.NOT_SUPPORTED
-    return Outcome.SUPPORTED if set(outcomes) == {Outcome.SUPPORTED} else Outcome.UNDECIDED
 
 
 def _listed(estimates: Mapping[str, Estimate]) -> str:

@@ -9,7 +9,7 @@ from IPython.core.formatters import DisplayFormatter
 from scipy import stats
 
 from implreg import claims
-from implreg.claims import CLAIMS, MIME, Expectation, Outcome, Verdict, together
+from implreg.claims import CLAIMS, MIME, Outcome, Verdict
 from implreg.errors import InputError
 from implreg.statistics import Estimate, mean_interval, ratio
 
@@ -355,41 +355,3 @@ def test_generalises_needs_every_ratio_below_its_margin() -> None:
     assert claims.generalises({"a": nan}, scope="x").outcome == Outcome.UNDECIDED
     with pytest.raises(InputError, match="at least one ratio"):
         claims.generalises({}, scope="x")
-
-
-# Expectations of hypotheses
-
-
-def test_expectations_are_widened_and_judged_by_their_range():
-    estimate = Estimate(-0.5, -0.55, -0.45, 8)
-    expected = Expectation("exponent", estimate, low=-0.6, high=-0.4)
-    assert expected.outcome() is Outcome.SUPPORTED
-    t = stats.t(7)
-    factor = t.ppf(1 - 0.025 / 10) / t.ppf(0.975)
-    wide = expected.widened(10)
-    assert wide.low == pytest.approx(-0.5 - 0.05 * factor)
-    assert wide.high == pytest.approx(-0.5 + 0.05 * factor)
-    assert expected.outcome(1000) is Outcome.UNDECIDED
-    assert Expectation("x", estimate, low=-0.4).outcome() is Outcome.NOT_SUPPORTED
-    assert Expectation("x", estimate, high=-0.6).outcome(1000) is Outcome.UNDECIDED
-
-
-def test_expected_ratios_are_widened_by_factors():
-    wide = Expectation("ratio", Estimate(2.0, 1.0, 4.0, 8), low=0.1, ratio=True).widened(10)
-    assert wide.low * wide.high == pytest.approx(4.0) and wide.low < 1
-
-
-@pytest.mark.parametrize("n", [0, 1])
-def test_an_expectation_without_an_interval_is_undecided(n):
-    none = Estimate(math.nan if n == 0 else 0.5, math.nan, math.nan, n)
-    for kind in (False, True):
-        assert Expectation("x", none, low=0.0, ratio=kind).outcome(3) is Outcome.UNDECIDED
-
-
-def test_hypotheses_need_all_their_expectations():
-    yes, no, open_ = Outcome.SUPPORTED, Outcome.NOT_SUPPORTED, Outcome.UNDECIDED
-    assert together([yes, yes]) is yes
-    assert together([yes, open_]) is open_
-    assert together([yes, open_, no]) is no
-    with pytest.raises(InputError, match="outcomes must hold at least one outcome"):
-        together([])
