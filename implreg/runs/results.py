@@ -6,8 +6,10 @@ libraries, a run is looked up by its configuration alone. That these results are
 code is what the tests of the book check, by computing some of them again.
 """
 
+import base64
 import json
 import os
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +28,7 @@ from implreg.settings import record_folder, results_folder
 WORTH_KEEPING = 10  # seconds that all runs of a grid took together
 
 _RUN = "run"  # column: number of the run
+_PACKED = "packed"  # what is told of the runs, compressed
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ def read_results(file: Path) -> list[Kept]:
         InputError: the file is damaged.
     """
     try:
-        table, meta = decode(file.read_bytes())
+        table, told = decode(file.read_bytes())
+        meta = json.loads(zlib.decompress(base64.b64decode(told[_PACKED])))
         return [
             Kept(
                 run["config"],
@@ -68,7 +72,7 @@ def read_results(file: Path) -> list[Kept]:
         ]
     except FileNotFoundError:
         return []
-    except (pa.ArrowException, LookupError, ValueError, TypeError) as error:
+    except (pa.ArrowException, LookupError, ValueError, TypeError, zlib.error) as error:
         raise InputError(
             f"{file} must hold the results of an experiment, but is damaged "
             f"({type(error).__name__}); get it again with git, or compute without it "
@@ -103,7 +107,9 @@ def write_results(file: Path, runs: Iterable[Kept]) -> None:
         readable = columns_of(run.config, run.table)
         tables.append(run.table.assign(**readable, **{_RUN: i}))
     table = pd.concat(tables, ignore_index=True)
-    content = encode(table, {"runs": told, "origins": origins, "types": types})
+    meta = json.dumps({"runs": told, "origins": origins, "types": types}).encode()
+    # Parquet keeps it twice, and configurations of a grid hardly differ.
+    content = encode(table, {_PACKED: base64.b64encode(zlib.compress(meta, 9)).decode()})
     prepare_folder(file.parent)
     part = file.with_name(f".{uuid4().hex}.part")
     try:
