@@ -97,9 +97,9 @@ def architectures(
     reference: Config,
     *,
     depths: Sequence[int] = (2, 3, 5, 8),
-    leaks: Sequence[float] = (0.1, 0.3),
+    leaks: Sequence[float] = (0.1, 0.5),
     deep: int = 5,
-    channels: Sequence[int] = (4, 8),
+    channels: Sequence[int] = (8, 16),
 ) -> Conditions:
     """Chapter "Architecture": other networks, perceptrons with as many parameters.
 
@@ -116,15 +116,13 @@ def architectures(
     def layers(depth: int) -> tuple[int, ...]:
         return (equal_width(depth, count, data.shape, data.classes),) * depth
 
-    convolutions = {"family": "conv", "widths": tuple(channels)}
     changes: dict[str, dict[str, Any]] = {
         **{f"depth {depth}": {"widths": layers(depth)} for depth in depths},
         f"depth {deep}, skip": {"widths": layers(deep), "skip": True},
         f"depth {deep}, batch norm": {"widths": layers(deep), "batch_norm": True},
         "batch norm": {"batch_norm": True},
         **{f"leak {leak:g}": {"leak": leak} for leak in leaks},
-        "convolutions": convolutions,
-        "convolutions, batch norm": {**convolutions, "batch_norm": True},
+        "convolutions": {"family": "conv", "widths": tuple(channels)},
     }
     return {name: {"network": change} for name, change in changes.items()}
 
@@ -136,8 +134,9 @@ def regularisers(
     weight_decays: Sequence[float] = (0.001, 0.003),
     dropouts: Sequence[float] = (0.2, 0.5),
     mixups: Sequence[float] = (0.2, 1.0),
-    input_noises: Sequence[float] = (0.1, 0.3),
+    input_noises: Sequence[float] = (0.3, 1.0),
     shifts: Sequence[int] = (1,),
+    cap: int = 450,
 ) -> Conditions:
     """Chapter "Labels and explicit regularisation": other labels, and penalties and noise.
 
@@ -149,14 +148,20 @@ def regularisers(
         mixups: parameters of the beta distribution.
         input_noises: deviations of noise on every feature.
         shifts: the most pixels by which images are shifted.
+        cap: epochs after which training stops at the latest, as a penalty or noise can keep the
+            loss from ever falling far.
     """
-    return {
+    found: Conditions = {
         **{f"random labels {100 * s:g} %": {"random_labels": s} for s in random_labels},
         **{f"weight decay {s:g}": {"recipe": {"weight_decay": s}} for s in weight_decays},
         **{f"dropout {s:g}": {"network": {"dropout": s}} for s in dropouts},
         **{f"mixup {s:g}": {"recipe": {"mixup": s}} for s in mixups},
         **{f"input noise {s:g}": {"recipe": {"input_noise": s}} for s in input_noises},
         **{f"shifts {n}": {"recipe": {"shift": n}} for n in shifts},
+    }
+    return {
+        name: change | {"recipe": change.get("recipe", {}) | {"epochs": cap}}
+        for name, change in found.items()
     }
 
 
