@@ -9,9 +9,15 @@ import torch
 
 import implreg as ir
 from implreg.errors import InputError
-from implreg.experiments import ablations, architecture, conditions
+from implreg.experiments import ablations, conditions
 from implreg.experiments.ablations import REFERENCE, Config
-from implreg.experiments.architecture import before, normalisations, usual_size, with_statistics
+from implreg.experiments.architecture import (
+    Networks,
+    before,
+    normalisations,
+    usual_size,
+    with_statistics,
+)
 from implreg.experiments.variants import Start, Variant
 from implreg.training.recipes import Recipe
 
@@ -25,7 +31,7 @@ NORMED = replace(TINY, network=Variant(widths=(16, 16), batch_norm=True))
 
 
 def of(network: Variant) -> pd.Series:
-    return before(replace(TINY, network=network)).iloc[0]
+    return before(Networks(replace(TINY, network=network), seeds=1)).iloc[0].dropna()
 
 
 def test_before_is_the_network_of_the_run_at_its_first_step():
@@ -140,7 +146,7 @@ def test_frozen_statistics_are_those_of_training_mode(network, shape):
 
 
 def test_normalisations_compare_the_trained_network():
-    table = normalisations(NORMED)
+    table = normalisations(Networks(NORMED, seeds=1))
     running = table[table.statistics == "running"].iloc[0]
     last = ablations.run(NORMED).iloc[-1]
     assert running.loss == pytest.approx(last.train_loss, rel=1e-6)
@@ -152,28 +158,39 @@ def test_normalisations_compare_the_trained_network():
         "all samples": 1,
         "one batch": 3,  # of 16 samples in 60
     }
-    numbers = table.drop(columns="statistics").astype(float)
+    numbers = table.drop(columns=["statistics", "condition"]).astype(float)
     assert numbers.notna().all(axis=None)
     assert numbers.loss.nunique() == len(numbers)
 
 
 def test_a_network_without_batch_norm_has_none_to_compare():
     with pytest.raises(InputError, match="must have a batch norm"):
-        normalisations(TINY)
+        normalisations(Networks(TINY, seeds=1))
 
 
 def test_a_target_that_is_not_reached_is_told():
     short = replace(NORMED, target_losses=(1e-9,), recipe=Recipe(0.2, 2, 16, 1))
-    assert not normalisations(short).reached.any()
+    assert not normalisations(Networks(short, seeds=1)).reached.any()
 
 
 def test_the_conditions_of_the_chapter_know_theory_where_they_should():
     found = conditions.architectures(TINY, depths=(2,), deep=3, channels=(2, 3))
     known = {
-        name: "theory_deflection" in architecture.before(ablations.changed(TINY, what))
+        name: "theory_deflection" in before(Networks(ablations.changed(TINY, what), seeds=1))
         for name, what in found.items()
     }
     assert {name for name, it in known.items() if not it} == {
         "convolutions",
         "convolutions, batch norm",
     }
+
+
+def test_every_seed_has_its_row():
+    table = before(Networks(replace(TINY, seed=7), seeds=3))
+    assert table.seed.tolist() == [0, 1, 2]
+    assert set(table.condition) == {REFERENCE}
+    assert table.deflection.nunique() == 3
+    one = before(Networks(TINY, seeds=1)).iloc[0]
+    assert table.deflection[0] == one.deflection
+    with pytest.raises(InputError, match="seeds must be"):
+        Networks(TINY, seeds=0)

@@ -1,8 +1,9 @@
 """Chapter "Architecture": networks before training, and what batch norm divides by."""
 
 import math
+from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from implreg import measures, theory
+from implreg.checks import check_count
 from implreg.datasets import pairs
 from implreg.errors import InputError
 from implreg.experiments.ablations import Config
@@ -22,14 +24,46 @@ from implreg.training.recipes import train
 BATCHES = 4  # whose statistics are looked at, one by one
 
 
-def before(config: Config) -> pd.DataFrame:
-    """One row: the network before the first step.
+@dataclass(frozen=True)
+class Networks:
+    """Networks of one kind, as many as there are seeds 0, 1, ...
 
-    Columns are `units` (hidden ones), `parameters`, `output_size` (root mean square of the outputs
-    at the ends of the pairs), the measures of `implreg.measures.summary` per unit length, and, for
-    a perceptron with Gaussian weights, `theory_...` for what `implreg.theory.at_initialisation`
-    predicts of them. A batch norm that has seen no data changes nothing.
+    Args:
+        config: of any of them; its own seed does not matter.
+        seeds: how many.
+
+    Raises:
+        InputError: no seed.
     """
+
+    config: Config
+    seeds: int
+
+    def __post_init__(self) -> None:
+        check_count("seeds", self.seeds)
+
+    def measured(self, measure: Callable[[Config], pd.DataFrame]) -> pd.DataFrame:
+        """What `measure` says of each, with `condition` and `seed`."""
+        configs = [replace(self.config, seed=seed) for seed in range(self.seeds)]
+        return pd.concat(
+            [measure(one).assign(condition=one.condition, seed=one.seed) for one in configs],
+            ignore_index=True,
+        )
+
+
+def before(networks: Networks) -> pd.DataFrame:
+    """One row per network: what it is before the first step.
+
+    Columns are `condition`, `seed`, `units` (hidden ones), `parameters`, `output_size` (root mean
+    square of the outputs at the ends of the pairs), the measures of `implreg.measures.summary` per
+    unit length, and, for a perceptron with Gaussian weights, `theory_...` for what
+    `implreg.theory.at_initialisation` predicts of them. A batch norm that has seen no data changes
+    nothing.
+    """
+    return networks.measured(_before)
+
+
+def _before(config: Config) -> pd.DataFrame:
     data = config.data()
     drawn = pairs(data, kind="same", count=config.pairs, seed=config.seed)
     network = config.network
@@ -63,23 +97,27 @@ def _units(net: nn.Module, x: Tensor) -> int:
     return sum(counted)
 
 
-def normalisations(config: Config) -> pd.DataFrame:
-    """A trained network with batch norm, with different means and variances in its batch norms.
+def normalisations(networks: Networks) -> pd.DataFrame:
+    """Trained networks with batch norm, with different means and variances in their batch norms.
 
-    The network is that of `ablations.run` at the last target loss. One row each for the
+    They are those of `ablations.run` at the last target loss. Each has one row for each of the
     `statistics` "running" (the averages that training has kept, as in eval mode), "all samples" (of
     the whole training set), and "one batch", as in training mode: of some batches of as many
-    training samples as a step takes, numbered by `batch`. Columns are `loss`, that of the training
-    samples that the statistics are from ("running": of all), `test_error`, the measures of
-    `implreg.measures.summary` per unit length, and `reached`, whether the target was.
+    training samples as a step takes, numbered by `batch`. Columns are `condition`, `seed`, `loss`,
+    that of the training samples that the statistics are from ("running": of all), `test_error`, the
+    measures of `implreg.measures.summary` per unit length, and `reached`, whether the target was.
 
     Raises:
         InputError: a network without batch norm.
     """
-    if not config.network.batch_norm:
+    if not networks.config.network.batch_norm:
         raise InputError(
             "config.network must have a batch norm, got one without; set batch_norm=True."
         )
+    return networks.measured(_normalisations)
+
+
+def _normalisations(config: Config) -> pd.DataFrame:
     data = config.data()
     drawn = pairs(data, kind="same", count=config.pairs, seed=config.seed)
     net = config.network.build(data.shape, data.classes, config.seed)
