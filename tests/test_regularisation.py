@@ -15,7 +15,7 @@ import implreg as ir
 from implreg.datasets import Pairs
 from implreg.errors import InputError
 from implreg.experiments import ablations
-from implreg.experiments.regularisation import Config, best_line, misplaced, run
+from implreg.experiments.regularisation import Config, best_line, misplaced, profile, run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -64,6 +64,29 @@ def test_targets_that_are_not_reached_have_rows_without_measures():
     wild = run(Config(replace(TINY, recipe=ablations.Recipe(1e6, 9))))
     assert len(wild) == 4
     assert not wild.reached.any()
+
+
+def test_the_profile_is_that_of_the_networks_measured(table):
+    """Its ends are the margin of the true classes; values by a forward pass of such a network."""
+    course = profile(Config(TINY, points=400))
+    assert course.groupby("target_loss", sort=False).size().to_dict() == {1.0: 400, 0.3: 400}
+    assert course.t.iloc[:400].tolist() == pytest.approx(((np.arange(400) + 0.5) / 400).tolist())
+    last = course[course.target_loss == 0.3]
+    row = table[(table.target_loss == 0.3) & (table.kind == "different")].iloc[0]
+    assert last.difference.iloc[0] > row.edge_margin * 0.9  # of one other class, not the largest
+    assert last.probability.iloc[0] < 0.2
+    assert last.probability.iloc[-1] > 0.6
+    data = TINY.data()
+    net = TINY.network.build(data.shape, data.classes, 0)
+    ends = ir.pairs(data, kind="different", count=6, seed=0)
+    start = profile(Config(replace(TINY, target_losses=(100.0,)), points=3))  # before training
+    for at, row in start.set_index("t").iterrows():
+        out = net.double()((1 - at) * ends.x0 + at * ends.x1).detach()
+        own, other = (out.gather(1, y[:, None]) for y in (ends.y0, ends.y1))
+        assert row.difference == pytest.approx(float((own - other).mean()), abs=1e-6)
+        likely = out.softmax(1).gather(1, ends.y1[:, None])
+        assert row.probability == pytest.approx(float(likely.mean()), abs=1e-6)
+    assert profile(Config(replace(TINY, recipe=ablations.Recipe(1e6, 9)))).empty
 
 
 def test_misplaced_probability_of_a_network_that_is_affine():

@@ -1,6 +1,7 @@
 """Chapter "Labels and explicit regularisation": what mixup asks of a path, and what it gets."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,11 +9,11 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy import optimize, special
-from torch import Tensor
+from torch import Tensor, nn
 
 from implreg import measures
 from implreg.checks import check_choice, check_count, check_number
-from implreg.datasets import Pairs, pairs
+from implreg.datasets import Dataset, Pairs, pairs
 from implreg.errors import InputError
 from implreg.experiments import ablations
 from implreg.experiments.generalisation import noisy_labels
@@ -61,37 +62,81 @@ def run(config: Config) -> pd.DataFrame:
     """
     own = config.network
     data = own.data()
-    learnt = noisy_labels(data, own.random_labels, own.seed)
     drawn = {k: pairs(data, kind=k, count=own.pairs, seed=own.seed) for k in config.kinds}
-    net = own.network.build(data.shape, data.classes, own.seed)
     rows: list[dict[str, Any]] = []
-    targets = list(own.target_losses)
-    epoch = 0
+    for moment in _moments(own, data):
+        for kind, ends in drawn.items():
+            row: dict[str, Any] = {"kind": kind, "epochs": moment.epoch, "reached": moment.reached}
+            if moment.reached:
+                traced = trace(moment.net, ends)
+                row |= {"train_loss": moment.loss}
+                row |= measures.summary(traced.per_unit_length(), ends)
+                row |= {"misplaced": float(misplaced(traced, ends, config.points).mean())}
+            rows += [{"target_loss": target} | row for target in moment.targets]
+    return pd.DataFrame(rows).assign(condition=own.condition, seed=own.seed)
 
-    def measured(ends: Pairs) -> dict[str, float]:
-        traced = trace(net, ends)
-        share = float(misplaced(traced, ends, config.points).mean())
-        return measures.summary(traced.per_unit_length(), ends) | {"misplaced": share}
 
+def profile(config: Config) -> pd.DataFrame:
+    """The course of outputs along the paths between different classes, as means over the pairs.
+
+    One row per target loss that is reached and position t, which is in the middle of one of
+    `points` equal parts. Columns: `probability`, of the class at t = 1, and `difference`, the
+    output of the class at t = 0 minus that of the class at t = 1; `condition` and `seed`.
+    """
+    own = config.network
+    data = own.data()
+    ends = pairs(data, kind="different", count=own.pairs, seed=own.seed)
+    path = torch.arange(len(ends))
+    tables = []
+    for moment in _moments(own, data):
+        if not moment.reached:
+            continue
+        t = _middles(config.points)
+        outputs, _ = measures.along(trace(moment.net, ends), t)
+        first, last = outputs[path, :, ends.y0], outputs[path, :, ends.y1]
+        likely = outputs.softmax(dim=2)[path, :, ends.y1]
+        course = {"t": t, "probability": likely.mean(0), "difference": (first - last).mean(0)}
+        tables += [
+            pd.DataFrame({name: column.numpy() for name, column in course.items()}).assign(
+                target_loss=target
+            )
+            for target in moment.targets
+        ]
+    table = pd.concat(tables) if tables else pd.DataFrame()
+    return table.assign(condition=own.condition, seed=own.seed)
+
+
+@dataclass(frozen=True)
+class _Moment:
+    """A network when its training loss first is at most some targets, or those that are left."""
+
+    targets: list[float]
+    reached: bool
+    epoch: int
+    loss: float
+    net: nn.Module
+
+
+def _moments(own: ablations.Config, data: Dataset) -> Iterator[_Moment]:
+    """Train as `ablations.run` does, and stop where it does."""
+    learnt = noisy_labels(data, own.random_labels, own.seed)
+    net = own.network.build(data.shape, data.classes, own.seed)
+    left, epoch = list(own.target_losses), 0
     try:
         for epoch in train(net, learnt.x_train, learnt.y_train, own.recipe, seed=own.seed):
             loss, _ = evaluate(net, learnt.x_train, learnt.y_train)
-            passed = [target for target in targets if loss <= target]
-            targets = targets[len(passed) :]
-            for kind, ends in drawn.items() if passed else ():
-                row = {"kind": kind, "reached": True, "epochs": epoch, "train_loss": loss}
-                row |= measured(ends)
-                rows += [{"target_loss": target} | row for target in passed]
-            if not targets:
-                break
+            if passed := [target for target in left if loss <= target]:
+                left = left[len(passed) :]
+                yield _Moment(passed, True, epoch, loss, net)
+            if not left:
+                return
     except Diverged:
         pass  # it has not reached the targets that are left
-    rows += [
-        {"target_loss": target, "kind": kind, "reached": False, "epochs": epoch}
-        for target in targets
-        for kind in drawn
-    ]
-    return pd.DataFrame(rows).assign(condition=own.condition, seed=own.seed)
+    yield _Moment(left, False, epoch, math.nan, net)
+
+
+def _middles(points: int) -> Tensor:
+    return (torch.arange(points, dtype=torch.float64) + 0.5) / points
 
 
 def misplaced(traced: Trace, ends: Pairs, points: int = 100) -> Tensor:
@@ -117,7 +162,7 @@ def misplaced(traced: Trace, ends: Pairs, points: int = 100) -> Tensor:
     >>> round(misplaced(ir.trace(net, ends), ends).item(), 12)
     0.25
     """
-    t = (torch.arange(check_count("points", points), dtype=torch.float64) + 0.5) / points
+    t = _middles(check_count("points", points))
     outputs, _ = measures.along(traced, t)
     classes = outputs.shape[2]
     first, last = (torch.nn.functional.one_hot(y, classes)[:, None] for y in (ends.y0, ends.y1))
