@@ -127,6 +127,8 @@ class Verdict:
     def to_dict(self) -> dict[str, Any]:
         """As one flat row: the claim's id and statement, the outcome and the effect.
 
+        `seeds` is the number of what is independent, which `independent` names.
+
         Numbers that do not exist, such as the interval of one seed, are None: JSON has no NaN.
         """
         value, low, high = (
@@ -142,6 +144,7 @@ class Verdict:
             "low": low,
             "high": high,
             "seeds": self.effect.n,
+            "independent": self.independent,
             "scope": self.scope,
             "figure": self.figure,
         }
@@ -386,7 +389,8 @@ def ledger(folder: str | Path) -> pd.DataFrame:
                 f"chapters must hold executed notebooks, but {path.name} cannot be read "
                 f"({error}); run that chapter again."
             ) from error
-        rows += [{"figure": ""} | verdict | {"chapter": path.stem} for verdict in found]
+        usual = {"figure": "", "independent": "seeds"}
+        rows += [usual | verdict | {"chapter": path.stem} for verdict in found]
     tested = {row["id"] for row in rows}
     rows += [
         {"id": claim.id, "statement": claim.statement, "verdict": "not yet tested", "figure": ""}
