@@ -28,10 +28,7 @@ def plot_ratios(ratios: Estimates, *, reference: str = "reference") -> Figure:
     Raises:
         InputError: no quantity, more than four, or quantities with different conditions.
     """
-    return _plot(
-        "ratios", ratios, 1, labels=[f"{name}, ratio" for name in ratios],
-        what=f"ratios to the {reference}",
-    )  # fmt: skip
+    return _plot("ratio", ratios, 1, what=f"ratios to the {reference}")
 
 
 def plot_correlations(correlations: Estimates, *, of: str) -> Figure:
@@ -47,41 +44,44 @@ def plot_correlations(correlations: Estimates, *, of: str) -> Figure:
     Raises:
         InputError: no set, more than four, or sets with different measures.
     """
-    return _plot("correlations", correlations, 0, labels=list(correlations), what=of)
+    return _plot("correlation", correlations, 0, what=of)
 
 
-def _plot(kind: str, groups: Estimates, at: int, *, labels: list[str], what: str) -> Figure:
+def _plot(kind: str, groups: Estimates, at: int, *, what: str) -> Figure:
     rows = list(next(iter(groups.values()), {}))
     if not rows or len(groups) > _MOST or any(list(found) != rows for found in groups.values()):
         names = {name: list(found) for name, found in groups.items()}
         raise InputError(
-            f"{kind} must hold one to {_MOST} mappings with the same rows, at least one, got "
+            f"{kind}s must hold one to {_MOST} mappings with the same rows, at least one, got "
             f"{names}; compute them alike."
         )
     canvas, panels = letter_panels(len(groups), height=1.3 + 0.36 * len(rows), sharey=True)
     told = []
     with style():
-        for panel, label, (name, found) in zip(panels, labels, groups.items(), strict=True):
+        for i, (panel, (name, found)) in enumerate(zip(panels, groups.items(), strict=True)):
+            letter = f"{'abcd'[i]}  " if len(groups) > 1 else ""
+            panel.set_title(f"{letter}{name}", loc="left", fontsize=11)
             panel.axvline(at, color=MUTED, linewidth=1.4)
             words = []
-            for i, (row, x) in enumerate(found.items()):
+            for k, (row, x) in enumerate(found.items()):
                 if not x.n or math.isnan(x.value):
-                    panel.annotate("no run", (at, i), ha="center", va="center", color=MUTED)
+                    left = panel.get_yaxis_transform()  # x as a share of the panel
+                    panel.text(0.02, k, "no run", va="center", color=MUTED, transform=left)
                     words.append(f"{row} no run")
                     continue
                 face = "none" if at in x else CATEGORIES[0]
-                panel.plot([x.low, x.high], [i, i], color=CATEGORIES[0], linewidth=2.4)
-                panel.plot(x.value, i, "o", color=CATEGORIES[0], markerfacecolor=face,
+                panel.plot([x.low, x.high], [k, k], color=CATEGORIES[0], linewidth=2.4)
+                panel.plot(x.value, k, "o", color=CATEGORIES[0], markerfacecolor=face,
                            markersize=7.5, zorder=4)  # fmt: skip
                 words.append(f"{row} {number(x.value)} ({number(x.low)} to {number(x.high)})")
             told.append(f"{name}: {', '.join(words)}")
-            panel.set_xlabel(label)
+            panel.set_xlabel(kind)
             name_rows(panel, rows)
             if at:
                 log_axis(panel, "x")
             else:
                 panel.set_xlim(-1, 1)
-                ticks = (-1, -0.5, 0, 0.5, 1)
+                ticks = (-0.5, 0, 0.5)
                 panel.set_xticks(ticks, [f"{x:g}".replace("-", MINUS) for x in ticks])
         handles = [
             Line2D([], [], color=CATEGORIES[0], marker="o", label=f"interval apart from {at}"),
