@@ -169,19 +169,20 @@ def widths(
     reference: Config,
     *,
     widths: Sequence[int] = (4, 8, 16, 32, 64, 128, 256, 512),
-    random_labels: float = 0.2,
+    random_labels: Sequence[float] = (0.2, 0.6),
 ) -> Conditions:
     """Chapter "Complexity measures": wider and wider networks on noisy labels (double descent).
 
     Args:
         reference: the usual configuration, with one hidden layer.
         widths: numbers of hidden units.
-        random_labels: share of the training labels that are random.
+        random_labels: shares of the training labels that are random.
     """
     return {
-        f"width {n}, {100 * random_labels:g} % random labels": {
+        f"width {n}, {100 * share:g} % random labels": {
             "network": {"widths": (n,)},
-            "random_labels": random_labels,
+            "random_labels": share,
         }
+        for share in random_labels
         for n in widths
     }
