@@ -21,7 +21,7 @@ help:
 	@echo "PYTHON=/path/to/python3 chooses the interpreter for .venv (3.11 or newer)."
 
 book: $(STAMP)
-	@echo "==> Making the book, profile $(PROFILE) (on 2 cores smoke and default take 3 minutes, paper takes weeks)"
+	@echo "==> Making the book, profile $(PROFILE) (on 2 cores smoke and default take 5 minutes, paper takes weeks)"
 	@$(BIN) -m implreg book --profile $(PROFILE)
 
 test: $(STAMP)
