@@ -150,7 +150,7 @@ def test_a_damaged_file_is_told(
 
 # ---------------------------------------------------------------- those of the book
 
-LOOSE = 0.05  # relative: of trained float32 networks, whose rounding differs between processors
+LOOSE = 0.1  # root mean square, of trained networks, whose rounding differs between processors
 TIGHT = 1e-6
 
 
@@ -180,24 +180,41 @@ def test_a_random_sample_of_the_books_results_is_computed_again(file: Path) -> N
     kept = random.Random(f"{seed} {file.stem}").choice(quick)
     config = config_of(experiment, kept.config)
     assert canonical(asdict(config)) == canonical(json.loads(canonical(kept.config)))
+    # Alone on all cores or one of many on one: in training, what another number of threads rounds
+    # otherwise grows beyond all bounds. Which it was is not kept.
+    try:
+        same(kept.table, on_threads(1, experiment, config))
+    except AssertionError:
+        same(kept.table, on_threads(kept.origin["hardware"]["cores"], experiment, config))
+
+
+def on_threads(threads: int, experiment: Any, config: Any) -> pd.DataFrame:
     before = torch.get_num_threads()
-    try:  # in training, what another number of threads rounds otherwise grows beyond all bounds
-        torch.set_num_threads(kept.origin["hardware"]["cores"])
-        again = experiment(config)
+    try:
+        torch.set_num_threads(threads)
+        return experiment(config)
     finally:
         torch.set_num_threads(before)
-    assert list(again) == list(kept.table) and len(again) == len(kept.table)
+
+
+def same(kept: pd.DataFrame, again: pd.DataFrame) -> None:
+    assert list(again) == list(kept) and len(again) == len(kept)
+    trained = "epoch" in again or "target_loss" in again or "loss" in again
     for column in again:
-        one, two = kept.table[column], again[column]
-        if not pd.api.types.is_float_dtype(two):
+        one, two = kept[column], again[column]
+        number = pd.api.types.is_numeric_dtype(two) and not pd.api.types.is_bool_dtype(two)
+        if not number or (not trained and pd.api.types.is_integer_dtype(two)):
             assert one.tolist() == two.tolist(), column
             continue
-        trained = "epoch" in again or "target_loss" in again or "loss" in again
-        scale = float(np.nanmax(np.abs(two))) if two.notna().any() else 0.0
-        np.testing.assert_allclose(
-            one, two, rtol=LOOSE if trained else TIGHT,
-            atol=(LOOSE if trained else TIGHT) * scale, err_msg=column,
-        )  # fmt: skip
+        one, two = one.to_numpy(float), two.to_numpy(float)
+        scale = float(np.nanmax(np.abs(two))) if np.isfinite(two).any() else 0.0
+        if trained:
+            fine = np.isfinite(two)  # or missing, or infinite as the loss of a diverged run
+            assert np.array_equal(one[~fine], two[~fine], equal_nan=True), column
+            off, size = (float(np.square(x[fine]).sum()) for x in (one - two, two))
+            assert off <= LOOSE**2 * size + 1e-12, column
+        else:
+            np.testing.assert_allclose(one, two, rtol=TIGHT, atol=TIGHT * scale, err_msg=column)
 
 
 def test_the_books_results_are_small() -> None:
