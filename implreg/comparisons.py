@@ -1,6 +1,7 @@
 """Conditions compared with a reference, seed by seed, with intervals for many tests at once."""
 
 import math
+from collections.abc import Mapping
 
 import pandas as pd
 from scipy import stats
@@ -93,6 +94,40 @@ def paired_ratios(
         both = wide[[name, reference]].dropna()
         found[name] = simultaneous(ratio(both[name], both[reference]), tests) if len(both) else NONE
     return found
+
+
+def ratios_at(
+    table: pd.DataFrame,
+    loss: float,
+    quantities: Mapping[str, str],
+    *,
+    reference: str,
+    tests: int = 1,
+) -> dict[str, dict[str, Estimate]]:
+    """By quantity, by condition, `paired_ratios` of the runs that reached a training loss.
+
+    Args:
+        table: as of `implreg.experiments.ablations.run`, with `condition`, `seed`, `target_loss`
+            and `reached`.
+        loss: one of its target losses.
+        quantities: columns, and what they are called.
+        reference: condition to divide by.
+        tests: number of intervals that shall hold at once, see `simultaneous`.
+
+    Raises:
+        InputError: as `paired_ratios`.
+
+    >>> table = pd.DataFrame({"condition": ["a", "b"] * 2, "seed": [0, 0, 1, 1], "x": 1.0,
+    ...                       "target_loss": 0.1, "reached": [True, True, True, False]})
+    >>> ratios_at(table, 0.1, {"x": "size"}, reference="a")["size"]["b"].n
+    1
+    """
+    there = table[table.target_loss == loss]
+    there = there.assign(**there[list(quantities)].where(there.reached))
+    return {
+        name: paired_ratios(there, column, reference=reference, tests=tests)
+        for column, name in quantities.items()
+    }
 
 
 def in_words(ratio: Estimate) -> str:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from implreg.comparisons import in_words, paired_ratios, simultaneous
+from implreg.comparisons import in_words, paired_ratios, ratios_at, simultaneous
 from implreg.errors import InputError
 from implreg.statistics import Estimate, ratio
 
@@ -96,3 +96,16 @@ def test_what_cannot_be_compared_is_refused(table, reference, message):
 )
 def test_ratios_in_words(ratio, words):
     assert in_words(ratio) == words
+
+
+def test_ratios_at_a_loss_are_of_the_runs_that_reached_it():
+    columns = ["condition", "seed", "target_loss", "reached", "x"]
+    rows = [
+        ("usual", 0, 0.1, True, 1.0), ("usual", 1, 0.1, True, 1.0), ("usual", 0, 0.3, True, 9.0),
+        ("other", 0, 0.1, True, 3.0), ("other", 1, 0.1, False, 50.0), ("other", 0, 0.3, True, 9.0),
+    ]  # fmt: skip
+    table = pd.DataFrame(rows, columns=columns).assign(y=lambda t: 2 * t.x)
+    found = ratios_at(table, 0.1, {"x": "size", "y": "twice"}, reference="usual")
+    assert {name: (of["other"].value, of["other"].n) for name, of in found.items()} == {
+        "size": (pytest.approx(3), 1), "twice": (pytest.approx(3), 1),
+    }  # fmt: skip
