@@ -83,7 +83,11 @@ def site_inputs(
         | {_place(book, chapter): digest(chapter.notebook) for chapter in chapters}
         | {"_toc.yml": digest(_toc(book, chapters, preview))},
         "runs": {name: [run["key"], run["date"], run["profile"]] for name, run in runs.items()},
-        "modules": {k: v for k, v in modules.items() if k.startswith("implreg.book")},
+        "modules": {
+            k: v
+            for k, v in modules.items()
+            if re.match(r"implreg[./](book|widgets)\b", k)  # the explorers' scripts are files
+        },
         "versions": versions(SITE_LIBRARIES),
     }
 
@@ -134,6 +138,8 @@ def build_site(
         InputError: a figure of a chapter has no alternative text.
         SiteError: Jupyter Book found something wrong.
     """
+    from implreg.book import explorers  # needs torch, which takes seconds to import
+
     stage = build / "stage"
     shutil.rmtree(stage, ignore_errors=True)
     for path in [book.root / "_config.yml", *_pages_and_assets(book.root / "book")]:
@@ -147,6 +153,7 @@ def build_site(
         executed = nbformat.read(outcome.notebook, as_version=4)
         page = stage / _place(book, outcome.chapter)
         write_notebook(stage_chapter(outcome.chapter, executed), page)
+        explorers.write_scripts(executed, stage)
 
     log = build / "site.log"
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build"]
@@ -199,8 +206,15 @@ def _hiding(cell: nbformat.NotebookNode) -> list[str]:
 
 
 def _for_readers(outputs: Sequence[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
-    """Leave out progress bars and warnings, and what only machines read."""
-    kept = [nbformat.from_dict(output) for output in outputs if output.get("name") != "stderr"]
+    """Leave out progress bars and warnings, and what only machines read; mount explorers."""
+    from implreg.book import explorers  # needs torch, which takes seconds to import
+
+    kept = [
+        shown
+        for output in outputs
+        if output.get("name") != "stderr"
+        for shown in explorers.bring_to_life(nbformat.from_dict(output))
+    ]
     for output in kept:
         for kind in [k for k in output.get("data", {}) if k.startswith(OWN_TYPES)]:
             del output.data[kind]

@@ -1,5 +1,6 @@
-"""Explorers: move a point in a notebook and the mathematics answers."""
+"""Explorers: move a point and the mathematics answers, in a notebook and on a page."""
 
-from implreg.widgets.explorer import PathExplorer, path_explorer
+from implreg.widgets.path import PathExplorer, path_explorer
+from implreg.widgets.random_networks import random_network
 
-__all__ = ["PathExplorer", "path_explorer"]
+__all__ = ["PathExplorer", "path_explorer", "random_network"]

@@ -1,0 +1,59 @@
+import { html } from "./dom.js";
+
+/**
+ * Mount an explorer wherever the page has its state, in the place of its still picture, without a
+ * kernel. Where something goes wrong the picture stays.
+ */
+export function mount(name, render, styles) {
+  const holders = document.querySelectorAll(`script.explorer-state[data-explorer="${name}"]`);
+  if (holders.length && !document.getElementById("explorer-styles")) {
+    document.head.append(html("style", { id: "explorer-styles" }, styles));
+  }
+  for (const holder of holders) {
+    const still = holder.closest(".cell")?.querySelector("img");
+    if (!still) continue;
+    const el = html("div");
+    still.before(el);
+    try {
+      render({ model: new Model(JSON.parse(holder.textContent)), el });
+      still.classList.add("explorer-still");
+    } catch (error) {
+      el.remove();
+      throw error;
+    }
+  }
+}
+
+/** What an explorer needs of a notebook's widget model: its state, and to hear of changes. */
+class Model {
+  constructor(state) {
+    this.state = state;
+    this.listeners = new Map();
+    this.isPage = true;
+  }
+
+  get(name) {
+    return this.state[name];
+  }
+
+  set(name, value) {
+    if (this.state[name] === value) return;
+    this.state[name] = value;
+    this.#call(`change:${name}`);
+    this.#call("change");
+  }
+
+  save_changes() {} // there is nobody to send them to
+
+  on(event, listener) {
+    this.listeners.set(event, [...(this.listeners.get(event) ?? []), listener]);
+  }
+
+  off(event, listener) {
+    this.listeners.set(event, (this.listeners.get(event) ?? []).filter((one) => one !== listener));
+  }
+
+  #call(event) {
+    for (const listener of this.listeners.get(event) ?? []) listener();
+  }
+}
