@@ -53,3 +53,16 @@ def store(tmp_path):
 def threads():
     with ThreadPoolExecutor(2) as executor:
         yield executor
+
+
+# Of the tests in a browser
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    """Chromium, one for all tests."""
+    pytest.importorskip("selenium", reason="a browser needs the extra test")
+    import _browser
+
+    with _browser.chromium(tmp_path_factory.mktemp("browser")) as driver:
+        yield driver

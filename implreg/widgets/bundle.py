@@ -18,14 +18,14 @@ _EXPORT = re.compile(r"^export (?=(?:async )?(?:function\*?|const|class) (\w+))"
 
 def notebook_module(name: str) -> str:
     """The explorer `name` as an anywidget module, whose default export has `render`."""
-    return f"{_modules(name)}\nexport default {{ render: {_scope(name)}.render }};\n"
+    return f"{modules(name)}\nexport default {{ render: {scope(name)}.render }};\n"
 
 
 def page_script(name: str) -> str:
     """The explorer `name` as a script that mounts it wherever a page has its state."""
     return (
-        f'"use strict";\n(() => {{\n{_modules(name, "host")}\n'
-        f"{_scope('host')}.mount({json.dumps(name)}, {_scope(name)}.render, "
+        f'"use strict";\n(() => {{\n{modules(name, "host")}\n'
+        f"{scope('host')}.mount({json.dumps(name)}, {scope(name)}.render, "
         f"{json.dumps(styles())});\n}})();\n"
     )
 
@@ -47,7 +47,7 @@ def styles() -> str:
     ) + (JS / "explorers.css").read_text(encoding="utf-8")
 
 
-def _modules(*names: str) -> str:
+def modules(*names: str) -> str:
     """The modules `names` and all that they import, each once and in a scope of its own."""
     done: dict[str, str] = {}
 
@@ -57,15 +57,16 @@ def _modules(*names: str) -> str:
         source = (JS / f"{name}.js").read_text(encoding="utf-8")
         for _, needed in _IMPORT.findall(source):
             add(needed)
-        body = _IMPORT.sub(lambda found: f"const {found[1]} = {_scope(found[2])};\n", source)
+        body = _IMPORT.sub(lambda found: f"const {found[1]} = {scope(found[2])};\n", source)
         exported = ", ".join(_EXPORT.findall(body))
         body = _EXPORT.sub("", body)
-        done[name] = f"const {_scope(name)} = (() => {{\n{body}return {{ {exported} }};\n}})();"
+        done[name] = f"const {scope(name)} = (() => {{\n{body}return {{ {exported} }};\n}})();"
 
     for name in names:
         add(name)
     return "\n".join(done.values())
 
 
-def _scope(name: str) -> str:
+def scope(name: str) -> str:
+    """What holds the exports of a module in a bundle."""
     return f"${name.replace('-', '_')}"

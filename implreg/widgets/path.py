@@ -142,6 +142,15 @@ class PathExplorer(Explorer):
         path = self.trace
         return plot_path(path, [self.output], deflection=path.segments == 1)
 
+    @traitlets.validate("scale", "position")
+    def _finite(self, proposal: Any) -> float:
+        value: float = proposal["value"]
+        if not np.isfinite(value):
+            raise traitlets.TraitError(
+                f"{proposal['trait'].name} must be a finite number, got {value!r}; set such a one."
+            )
+        return value
+
     @traitlets.validate("points")
     def _two_points(self, proposal: Any) -> list[list[float]]:
         try:

@@ -126,7 +126,8 @@ export class Plane {
     const put = (x, y) => {
       if (!this.movable || !Number.isFinite(x + y)) return;
       const inside = [x, y].map((value) => Math.min(Math.max(value, -EDGE), EDGE));
-      this.move(this.points.map((point, i) => (i === which ? inside : point)));
+      this.points = this.points.map((point, i) => (i === which ? inside : point));
+      this.move(this.points);
     };
     handle.addEventListener("pointerdown", (event) => {
       handle.setPointerCapture(event.pointerId);
