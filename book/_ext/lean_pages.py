@@ -1,30 +1,106 @@
-"""Sphinx extension: leave out scripts that a page does not need or has already.
+"""Sphinx extension: a page loads what it needs, once, and is whole before any script has run.
 
-Jupyter Book always loads thebe, which runs code on somebody's server and which this book does not
-offer; and it writes some scripts into a page twice.
+Jupyter Book and its theme load every script and stylesheet with every page, some twice, and leave
+folding to a script and the sizes of pictures to the browser.
 """
 
+import re
+import shutil
+from pathlib import Path
 from typing import Any
 
+from bs4 import BeautifulSoup
 from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
+
+# What comes with every page and no page of this book needs; implreg.css has the look of proofs.
+DROPPED = ("sphinx-thebe.css", "togglebutton.css", "togglebutton.js", "proof.css", "exercise.css")
+# Settings of dropped scripts, and of a search while typing, which this book does not have.
+OBSOLETE = ("DOCUMENTATION_OPTIONS.", "let toggle", "var togglebuttonSelector")
+# What a page needs if this is in it.
+NEEDED_FOR = {
+    "clipboard.min.js": 'class="highlight',
+    "copybutton.js": 'class="highlight',
+    "copybutton.css": 'class="highlight',
+    "design-tabs.js": "sd-tab-set",
+    "sphinx-design.min.css": 'class="sd-',
+    "mystnb.": 'class="cell ',
+}
 
 
-def _keep_each_script_once(
-    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object
-) -> None:
-    kept = {
-        (str(script), str(getattr(script, "attributes", {}).get("body", ""))): script
-        for script in context.get("script_files", [])
-    }
-    context["script_files"] = list(kept.values())
+def _trim(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object) -> None:
+    """Choose scripts and stylesheets, and finish the page's text."""
+    body = context.get("body", "")
+
+    def needed(file: Any) -> bool:
+        name = Path(file.filename or "").name
+        inline = str(file.attributes.get("body", ""))
+        marks = [mark in body for start, mark in NEEDED_FOR.items() if name.startswith(start)]
+        return name not in DROPPED and not inline.startswith(OBSOLETE) and all(marks)
+
+    context["css_files"] = [file for file in context["css_files"] if needed(file)]
+    scripts = {(s.filename, s.attributes.get("body")): s for s in context["script_files"]}.values()
+    # The search page has scripts of its own that run at once and need the others.
+    later = {} if page == "search" else {"defer": "defer"}
+    context["script_files"] = [
+        type(script)(script.filename, priority=script.priority, **{**script.attributes, **later})
+        for script in scripts
+        if needed(script)
+    ]
+    if body:
+        context["body"] = _finish(app, body)
+
+
+def _finish(app: Sphinx, body: str) -> str:
+    """Fold without a script, keep a place for each picture, and let wide tables scroll."""
+    page = BeautifulSoup(body, "html.parser")
+    for block in page.select("div.admonition.dropdown"):
+        block.name = "details"
+        block.select_one(".admonition-title").name = "summary"
+    sources = {name: source for source, name in app.builder.images.items()}
+    for index, picture in enumerate(page.select("img")):
+        source = sources.get(Path(picture["src"]).name)
+        if source:
+            picture.attrs.update(_size(Path(app.srcdir, source)))
+        if index:  # the first may be in sight at once
+            picture["loading"] = "lazy"
+    for table in page.select("table"):
+        table.wrap(page.new_tag("div", attrs={"class": "wide"}))
+    return str(page)
+
+
+def _size(picture: Path) -> dict[str, int]:
+    """Width and height of an SVG file that matplotlib drew, in CSS pixels."""
+    if picture.suffix != ".svg":
+        return {}
+    head = picture.read_text(encoding="utf-8").partition("<title>")[0]
+    points = dict(re.findall(r' (width|height)="([\d.]+)pt"', head))
+    return {side: round(float(value) * 96 / 72) for side, value in points.items()}
+
+
+def _drop_icon_fonts(app: Sphinx, exception: Exception | None) -> None:
+    """Take FontAwesome, a third of the theme's stylesheet, and its fonts out of the site."""
+    if exception is not None or app.builder.format != "html":
+        return
+    static = Path(app.outdir, "_static")
+    sheet = static / "styles" / "pydata-sphinx-theme.css"
+    text = sheet.read_text(encoding="utf-8")
+    start, end = text.find("/*!\n * Font Awesome"), text.rfind("html{--pst-header-height")
+    if not 0 < start < end:
+        raise ExtensionError(
+            "FontAwesome must be one block of pydata-sphinx-theme.css, before the theme's own "
+            "rules, but is not in this version of the theme; adapt lean_pages.py to it."
+        )
+    sheet.write_text(text[:start] + text[end:], encoding="utf-8")
+    shutil.rmtree(static / "vendor")
+    for script in (static / "scripts").glob("fontawesome.js*"):
+        script.unlink()
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect to Sphinx, after the extensions of Jupyter Book itself."""
     for listeners in app.events.listeners.values():
         listeners[:] = [one for one in listeners if one.handler.__module__ != "sphinx_thebe"]
-    app.registry.css_files[:] = [
-        sheet for sheet in app.registry.css_files if sheet[0] != "sphinx-thebe.css"
-    ]
-    app.connect("html-page-context", _keep_each_script_once, priority=900)
+    app.connect("html-page-context", _trim, priority=900)
+    app.connect("build-finished", _drop_icon_fonts)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
