@@ -1,7 +1,10 @@
 """Settings of all tests."""
 
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
@@ -33,6 +36,19 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    """The site's folder: the book in its smoke profile, or what IMPLREG_SITE names."""
+    if "IMPLREG_SITE" in os.environ:
+        return Path(os.environ["IMPLREG_SITE"])
+    build = tmp_path_factory.mktemp("build")
+    command = [sys.executable, "-m", "implreg", "book", "--profile", "smoke", "--build-dir", build]
+    root = Path(__file__).resolve().parent.parent
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return build / "html"
 
 
 # Of the tests of grids

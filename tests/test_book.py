@@ -28,6 +28,7 @@ from _project import CONFIG, PARAMETERS, Done, Project
 
 from implreg import commands
 from implreg.book import provenance, site
+from implreg.book.address import Address
 from implreg.book.chapters import load_book, parse_value
 from implreg.book.plan import Step, plan
 from implreg.book.why import changes
@@ -410,10 +411,12 @@ def test_why_the_site_is_built_is_said(one: Project, monkeypatch: pytest.MonkeyP
     step = keep(one)
     assert step.kept is not None
 
-    def inputs(run: Any = step.kept) -> Any:
+    nowhere = Address("", "main", "")
+
+    def inputs(run: Any = step.kept, address: Address = nowhere) -> Any:
         book = load_book(one.root)
         chapters = [book.chapter("alpha")]
-        return site.site_inputs(book, chapters, {"alpha": run}, preview=False)
+        return site.site_inputs(book, chapters, {"alpha": run}, address=address, preview=False)
 
     def why(now: Any, running: Any = (), force: bool = False) -> list[str]:
         build = one.root / "_build"
@@ -439,6 +442,8 @@ def test_why_the_site_is_built_is_said(one: Project, monkeypatch: pytest.MonkeyP
     assert why(now | {"versions": now["versions"] | {"sphinx": "1"}}) == [
         f"sphinx 1 instead of {importlib.metadata.version('sphinx')}"
     ]
+    here = Address("https://github.com/o/n", "main", "")
+    assert why(inputs(address=here)) == ["address of the repository changed"]
     one.write("book/page.md", "# Other")
     one.write("_config.yml", f"{CONFIG}author: A\n")
     one.chapter("alpha", "print(width)", parameters=PARAMETERS, prose="Otherwise.")

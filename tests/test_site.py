@@ -5,8 +5,6 @@ import http.server
 import json
 import os
 import shutil
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +20,6 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-ROOT = Path(__file__).resolve().parent.parent
 PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
 DESKTOP = {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False}
 FLAGS = (
@@ -63,18 +60,6 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
     driver = webdriver.Chrome(options=options, service=service)
     yield driver
     driver.quit()
-
-
-@pytest.fixture(scope="module")
-def folder(browser: webdriver.Chrome, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site's folder: the book in its smoke profile, or what IMPLREG_SITE names."""
-    if "IMPLREG_SITE" in os.environ:
-        return Path(os.environ["IMPLREG_SITE"])
-    build = tmp_path_factory.mktemp("build")
-    command = [sys.executable, "-m", "implreg", "book", "--profile", "smoke", "--build-dir", build]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return build / "html"
 
 
 @pytest.fixture(scope="module")
@@ -213,3 +198,18 @@ def test_the_theme_can_be_switched_to_dark(
         noise = [entry for entry in visit(page) if entry["level"] in ("SEVERE", "WARNING")]
         assert not noise, f"{page}: {noise}"
         assert theme() == "dark"
+
+
+@pytest.mark.parametrize(
+    ("query", "page"),
+    [("deflection", "glossary"), ("VGG", "depth-at-initialisation"), ("bibtex", "citing")],
+)
+def test_a_search_finds_its_page(
+    browser: webdriver.Chrome, visit: Callable[..., Any], query: str, page: str
+) -> None:
+    visit(f"search.html?q={query}")
+    found = WebDriverWait(browser, 30).until(
+        lambda d: d.find_elements(By.CSS_SELECTOR, f"#search-results a[href*='book/{page}.html']")
+    )
+    found[0].click()
+    WebDriverWait(browser, 30).until(lambda d: f"/book/{page}.html" in d.current_url)

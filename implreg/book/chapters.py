@@ -56,6 +56,7 @@ class Book:
     chapters: dict[str, Chapter]
     pages: list[str]
     profiles: dict[str, dict[str, Values]]
+    config: dict[str, Any]  # of Jupyter Book
 
     def chapter(self, name: str) -> Chapter:
         """Return the chapter called `name`, else raise `InputError`."""
@@ -96,7 +97,8 @@ def load_book(root: Path) -> Book:
                 f"_toc.yml names {entry}, but there is neither {entry}.ipynb nor {entry}.md; "
                 f"write one of them or take the line out."
             )
-    book = Book(root, chapters, pages, {DEFAULT_PROFILE: {}})
+    config = _read_yaml(root / "_config.yml")
+    book = Book(root, chapters, pages, {DEFAULT_PROFILE: {}}, config)
     book.profiles.update(_load_profiles(root / "book" / "profiles.yml", book))
     return book
 

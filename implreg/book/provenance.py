@@ -91,13 +91,12 @@ def describe_run(
 
 def section(chapter: Chapter, run: Mapping[str, Any]) -> str:
     """Return the page's last section in MyST markdown: how this page was made."""
-    machine = run["hardware"]
     rows = {
         "profile": run["profile"],
         "commit": f"`{run['commit']}`",
         "date": run["date"],
         "duration": f"{run['duration']:g} s",
-        "machine": f"{machine['cpu']}, {machine['cores']} cores, {machine['memory']}",
+        "machine": machine(run),
         "versions": ", ".join(f"{name} {version}" for name, version in run["versions"].items()),
         "run": f"`{run['key'][:16]}`",
     }
@@ -124,6 +123,12 @@ def section(chapter: Chapter, run: Mapping[str, Any]) -> str:
             "```",
         ]
     )
+
+
+def machine(run: Mapping[str, Any]) -> str:
+    """Return in words on what machine a chapter ran."""
+    told = run["hardware"]
+    return f"{told['cpu']}, {told['cores']} cores, {told['memory']}"
 
 
 def label(chapter: Chapter) -> str:

@@ -8,21 +8,28 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import yaml
 
+from implreg.book.address import Address, with_address
+from implreg.book.card import draw_card, first_picture
 from implreg.book.chapters import Book, Chapter
 from implreg.book.execute import Outcome, beside, write_notebook
+from implreg.book.pages import RAN, WRITTEN, Page, complete, for_download, made
 from implreg.book.plan import Run
 from implreg.book.provenance import Inputs, digest, label, section
 from implreg.book.why import changes, listed, other_versions
 from implreg.dependencies import Sources, versions
-from implreg.errors import InputError
+from implreg.errors import InputError, prepare_folder
 
 MADE_FROM = ".made-from.json"  # in the site's folder: its inputs
+BESIDE = ("CITATION.cff", "CHANGELOG.md")  # files at the top of the project that pages show
+ASSETS = "book/_assets"
+CARD = "card.png"  # among the assets; book/_ext/page_meta.py tells of it
 # A new release of one of these can change a page.
 SITE_LIBRARIES = (
     "jupyter-book",
@@ -67,18 +74,23 @@ def site_folder(build: Path, *, preview: bool) -> Path:
 
 
 def site_inputs(
-    book: Book, chapters: Sequence[Chapter], runs: Mapping[str, Run], *, preview: bool
+    book: Book,
+    chapters: Sequence[Chapter],
+    runs: Mapping[str, Run],
+    *,
+    address: Address,
+    preview: bool,
 ) -> Inputs:
     """Return all that the site of `chapters` is made from, as JSON can hold it.
 
     These are pages, assets and settings, the prose of the chapters and their `runs`, the modules
-    of the pipeline, and the versions of the libraries.
+    of the pipeline, the versions of the libraries, and the `address` of repository and site.
     """
     modules = Sources().hashes([__name__])
     return {
         "files": {
             path.relative_to(book.root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in [book.root / "_config.yml", *_pages_and_assets(book.root / "book")]
+            for path in _files(book)
         }
         | {_place(book, chapter): digest(chapter.notebook) for chapter in chapters}
         | {"_toc.yml": digest(_toc(book, chapters, preview))},
@@ -89,6 +101,7 @@ def site_inputs(
             if re.match(r"implreg[./](book|widgets)\b", k)  # the explorers' scripts are files
         },
         "versions": versions(SITE_LIBRARIES),
+        "address": asdict(address),
     }
 
 
@@ -122,6 +135,7 @@ def site_reasons(
         *changes(old["files"], inputs["files"]),
         *changes(old["modules"], inputs["modules"]),
         *other_versions(old["versions"], inputs["versions"]),
+        *changes(old["address"], inputs["address"], "address of the"),
     ]
 
 
@@ -138,23 +152,9 @@ def build_site(
         InputError: a figure of a chapter has no alternative text.
         SiteError: Jupyter Book found something wrong.
     """
-    from implreg.book import explorers  # needs torch, which takes seconds to import
-
     stage = build / "stage"
     shutil.rmtree(stage, ignore_errors=True)
-    for path in [book.root / "_config.yml", *_pages_and_assets(book.root / "book")]:
-        page = stage / path.relative_to(book.root)
-        page.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, page)
-    toc = _toc(book, [outcome.chapter for outcome in outcomes], preview)
-    (stage / "_toc.yml").write_text(toc, encoding="utf-8")
-    for outcome in outcomes:
-        assert outcome.notebook is not None
-        executed = nbformat.read(outcome.notebook, as_version=4)
-        page = stage / _place(book, outcome.chapter)
-        write_notebook(stage_chapter(outcome.chapter, executed), page)
-        explorers.write_scripts(executed, stage)
-
+    stage_book(book, outcomes, Address(**inputs["address"]), stage, preview=preview)
     log = build / "site.log"
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build"]
     command += [str(stage.resolve()), "--all", "-q", *(() if preview else STRICT)]
@@ -163,9 +163,60 @@ def build_site(
     if code:
         raise SiteError(f"the site has problems, all of them in {log}:\n{_problems(log, stage)}")
     html = stage / "_build" / "html"
+    start = yaml.safe_load((stage / "_toc.yml").read_text("utf-8"))["root"]
+    _describe_start(html / "index.html", html / f"{start}.html")
     (html / MADE_FROM).write_text(json.dumps(inputs, indent=1), encoding="utf-8")
     swap(html, site_folder(build, preview=preview))
     shutil.rmtree(stage)
+
+
+def _describe_start(index: Path, start: Path) -> None:
+    """Give the page that only sends readers on to `start` the description and card of that."""
+    tags = re.findall(
+        r'<meta (?:name|property)="(?:description|og:|twitter:)[^>]*>', start.read_text("utf-8")
+    )
+    up = "../" * (len(start.relative_to(index.parent).parts) - 1)
+    head = "\n".join(tag.replace(f'content="{up}_static/', 'content="_static/') for tag in tags)
+    index.write_text(f"{index.read_text('utf-8').rstrip()}\n{head}\n", encoding="utf-8")
+
+
+def stage_book(
+    book: Book, outcomes: Sequence[Outcome], address: Address, stage: Path, *, preview: bool
+) -> None:
+    """Write into the folder `stage` all that Jupyter Book needs: chapters, pages and settings."""
+    from implreg.book import explorers  # needs torch, which takes seconds to import
+
+    for path in _files(book):
+        copy = stage / path.relative_to(book.root)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+    config = yaml.safe_dump(with_address(book.config, address), sort_keys=False)
+    toc = _toc(book, [outcome.chapter for outcome in outcomes], preview)
+    texts = {"_config.yml": config, "_toc.yml": toc}
+    pages = {}
+    for outcome in outcomes:
+        assert outcome.notebook is not None and outcome.run is not None
+        executed = nbformat.read(outcome.notebook, as_version=4)
+        staged = stage_chapter(outcome.chapter, executed)
+        explorers.write_scripts(executed, stage)
+        page = Page(outcome.chapter, executed, staged, outcome.run)
+        pages[outcome.chapter.name] = page
+        for folder, notebook in (
+            (Path(_place(book, page.chapter)).parent, complete(page, address)),
+            (WRITTEN, page.chapter.notebook),
+            (RAN, for_download(executed)),
+        ):
+            file = prepare_folder(stage / folder) / page.chapter.source.name
+            write_notebook(notebook, file)
+    cff = book.root / BESIDE[0]
+    in_order = [pages[name] for name in book.chapters if name in pages]
+    texts |= made(in_order, cff.read_text("utf-8") if cff.is_file() else None, address)
+    for name, text in texts.items():
+        prepare_folder((stage / name).parent)
+        (stage / name).write_text(text, encoding="utf-8")
+    if picture := first_picture([page.staged for page in in_order]):
+        card = draw_card(book.config.get("title", ""), book.config.get("author", ""), picture)
+        (prepare_folder(stage / ASSETS) / CARD).write_bytes(card)
 
 
 def stage_chapter(chapter: Chapter, executed: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -254,11 +305,12 @@ def _stage_figure(chapter: Chapter, cell: nbformat.NotebookNode) -> None:
         )  # fmt: skip
 
 
-def _pages_and_assets(folder: Path) -> list[Path]:
-    """Return the files of the book that are no notebooks."""
-    return sorted(
+def _files(book: Book) -> list[Path]:
+    """Return the settings, pages and assets of the book: its files that are no notebooks."""
+    top = [book.root / name for name in ("_config.yml", *BESIDE)]
+    return [path for path in top if path.is_file()] + sorted(
         path
-        for path in folder.rglob("*")
+        for path in (book.root / "book").rglob("*")
         if path.is_file()
         and path.suffix != ".ipynb"
         and not {".ipynb_checkpoints", "__pycache__"} & set(path.parts)

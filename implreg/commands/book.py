@@ -9,6 +9,7 @@ from typing import Any
 import click
 from tabulate import tabulate
 
+from implreg.book.address import Address, find_address
 from implreg.book.chapters import CHAPTERS_PARAMETER, Book, Chapter, Values, load_book, parse_value
 from implreg.book.execute import (
     ChapterError,
@@ -97,6 +98,18 @@ def run(
 @click.option("--why", is_flag=True, help="Only say what would be done, and why.")
 @options.results
 @options.scheduler
+@click.option(
+    "--repository",
+    envvar="IMPLREG_REPOSITORY",
+    metavar="URL",
+    help="Repository that the buttons of the site lead to, https://github.com/owner/name.",
+)
+@click.option(
+    "--address",
+    envvar="IMPLREG_ADDRESS",
+    metavar="URL",
+    help="Where the site will be published; cards that show a link to it need it.",
+)
 @options.build_dir
 @options.cell_timeout
 def book(
@@ -107,6 +120,8 @@ def book(
     why: bool,
     results: str,
     scheduler: str | None,
+    repository: str | None,
+    address: str | None,
     build_dir: Path,
     cell_timeout: float,
 ) -> None:
@@ -125,10 +140,11 @@ def book(
         )
     values = {c.name: _values(book, c, profile, given) for c in chosen}
     preview = bool(chapters)
+    where = find_address(book.config, repository, address)
     options.use_results(results, book.root, anew=not preview and not why)
     if why:
         steps = plan(book, chosen, build=build_dir, profile=profile, values=values, force=force)
-        _explain(book, list(steps), build_dir, preview=preview, force=force)
+        _explain(book, list(steps), build_dir, where, preview=preview, force=force)
         return
     prepare_folder(build_dir)
     _use(scheduler)
@@ -153,7 +169,7 @@ def book(
             )
         runs = {outcome.chapter.name: outcome.run for outcome in outcomes if outcome.run}
         made = [outcome.chapter for outcome in outcomes]
-        inputs = site_inputs(book, made, runs, preview=preview)
+        inputs = site_inputs(book, made, runs, address=where, preview=preview)
         if site_reasons(inputs, build_dir, preview=preview, force=force, running=[]):
             click.echo("building the site")
             start = time.monotonic()
@@ -177,7 +193,9 @@ def _use(scheduler: str | None) -> None:
         os.environ[SCHEDULER] = scheduler
 
 
-def _explain(book: Book, steps: list[Step], build: Path, *, preview: bool, force: bool) -> None:
+def _explain(
+    book: Book, steps: list[Step], build: Path, address: Address, *, preview: bool, force: bool
+) -> None:
     """Say for each chapter, and for the site, whether it is made again and why."""
     runs, rows = {}, []
     for step in steps:
@@ -191,7 +209,7 @@ def _explain(book: Book, steps: list[Step], build: Path, *, preview: bool, force
     click.echo(tabulate(rows, tablefmt="plain"))
     click.echo()
     reasons = site_reasons(
-        site_inputs(book, [step.chapter for step in steps], runs, preview=preview),
+        site_inputs(book, [step.chapter for step in steps], runs, address=address, preview=preview),
         build,
         preview=preview,
         force=force,
