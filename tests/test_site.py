@@ -202,7 +202,7 @@ def test_the_theme_can_be_switched_to_dark(
 
 @pytest.mark.parametrize(
     ("query", "page"),
-    [("deflection", "glossary"), ("VGG", "depth-at-initialisation"), ("bibtex", "citing")],
+    [("deflection", "glossary"), ("VGG", "depth-at-initialisation"), ("cite", "citing")],
 )
 def test_a_search_finds_its_page(
     browser: webdriver.Chrome, visit: Callable[..., Any], query: str, page: str
@@ -211,5 +211,5 @@ def test_a_search_finds_its_page(
     found = WebDriverWait(browser, 30).until(
         lambda d: d.find_elements(By.CSS_SELECTOR, f"#search-results a[href*='book/{page}.html']")
     )
-    found[0].click()
-    WebDriverWait(browser, 30).until(lambda d: f"/book/{page}.html" in d.current_url)
+    browser.get(found[0].get_attribute("href"))
+    assert browser.find_elements(By.CSS_SELECTOR, "article h1")

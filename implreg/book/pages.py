@@ -247,18 +247,25 @@ def _link(entry: Mapping[str, Any]) -> str:
 # What a chapter offers
 
 
-def complete(page: Page, address: Address) -> nbformat.NotebookNode:
-    """Return the page of a chapter with places to link to its figures' code, and with downloads."""
+def with_places(staged: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Return the page of a chapter with a place to link to before the code of each figure."""
     cells = []
-    for cell in page.staged.cells:
+    for cell in staged.cells:
         name = cell.metadata.get("mystnb", {}).get("figure", {}).get("name")
         if name:
-            anchor = _anchor(name)
-            cells.append(nbformat.v4.new_markdown_cell(f"({anchor})=", id=anchor[:64]))
+            place = _anchor(name)
+            cells.append(nbformat.v4.new_markdown_cell(f"({place})=", id=place[:64]))
         cells.append(cell)
-    cells.append(nbformat.v4.new_markdown_cell(_downloads(page.chapter, address), id="downloads"))
-    whole: nbformat.NotebookNode = nbformat.from_dict(page.staged)
-    whole.cells = cells
+    page: nbformat.NotebookNode = nbformat.from_dict(staged)
+    page.cells = cells
+    return page
+
+
+def complete(page: Page, address: Address) -> nbformat.NotebookNode:
+    """Return the page of a chapter with places to link to its figures' code, and with downloads."""
+    whole = with_places(page.staged)
+    downloads = _downloads(page.chapter, address)
+    whole.cells.append(nbformat.v4.new_markdown_cell(downloads, id="downloads"))
     return whole
 
 

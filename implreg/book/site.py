@@ -19,8 +19,9 @@ from implreg.book.address import Address, with_address
 from implreg.book.card import draw_card, first_picture
 from implreg.book.chapters import Book, Chapter
 from implreg.book.execute import Outcome, beside, write_notebook
-from implreg.book.pages import RAN, WRITTEN, Page, complete, for_download, made
+from implreg.book.pages import RAN, WRITTEN, Page, complete, for_download, made, with_places
 from implreg.book.plan import Run
+from implreg.book.printed import for_print, set_latex
 from implreg.book.provenance import Inputs, digest, label, section
 from implreg.book.why import changes, listed, other_versions
 from implreg.dependencies import Sources, versions
@@ -152,22 +153,48 @@ def build_site(
         InputError: a figure of a chapter has no alternative text.
         SiteError: Jupyter Book found something wrong.
     """
-    stage = build / "stage"
-    shutil.rmtree(stage, ignore_errors=True)
-    stage_book(book, outcomes, Address(**inputs["address"]), stage, preview=preview)
-    log = build / "site.log"
-    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build"]
-    command += [str(stage.resolve()), "--all", "-q", *(() if preview else STRICT)]
-    with log.open("w", encoding="utf-8") as file:
-        code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT).returncode
-    if code:
-        raise SiteError(f"the site has problems, all of them in {log}:\n{_problems(log, stage)}")
+    stage, log = build / "stage", build / "site.log"
+    address = Address(**inputs["address"])
+    stage_book(book, outcomes, address, stage, preview=preview)
+    _jupyter_book(stage, log, "html", strict=not preview)
     html = stage / "_build" / "html"
     start = yaml.safe_load((stage / "_toc.yml").read_text("utf-8"))["root"]
     _describe_start(html / "index.html", html / f"{start}.html")
     (html / MADE_FROM).write_text(json.dumps(inputs, indent=1), encoding="utf-8")
     swap(html, site_folder(build, preview=preview))
     shutil.rmtree(stage)
+
+
+def build_pdf(
+    book: Book, outcomes: Sequence[Outcome], address: Address, build: Path, *, preview: bool
+) -> Path:
+    """Make the book of the finished chapters `outcomes` as one PDF and return that.
+
+    Raises:
+        SiteError: Jupyter Book or LaTeX found something wrong.
+    """
+    stage, log = build / "stage-pdf", build / "pdf.log"
+    stage_book(book, outcomes, address, stage, preview=preview, printed=True)
+    _jupyter_book(stage, log, "latex", strict=not preview)
+    try:
+        done = set_latex(stage / "_build" / "latex", log)
+    except subprocess.CalledProcessError as error:
+        raise SiteError(f"LaTeX failed; all that it said is in {log}.") from error
+    pdf = (build / "preview" if preview else build) / done.name
+    prepare_folder(pdf.parent)
+    os.replace(done, pdf)
+    shutil.rmtree(stage)
+    return pdf
+
+
+def _jupyter_book(stage: Path, log: Path, builder: str, *, strict: bool) -> None:
+    """Let Jupyter Book make what `builder` is called of the staged book."""
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build"]
+    command += [str(stage.resolve()), "--builder", builder, "--all", "-q", *(STRICT * strict)]
+    with log.open("w", encoding="utf-8") as file:
+        code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT).returncode
+    if code:
+        raise SiteError(f"the site has problems, all of them in {log}:\n{_problems(log, stage)}")
 
 
 def _describe_start(index: Path, start: Path) -> None:
@@ -181,11 +208,21 @@ def _describe_start(index: Path, start: Path) -> None:
 
 
 def stage_book(
-    book: Book, outcomes: Sequence[Outcome], address: Address, stage: Path, *, preview: bool
+    book: Book,
+    outcomes: Sequence[Outcome],
+    address: Address,
+    stage: Path,
+    *,
+    preview: bool,
+    printed: bool = False,
 ) -> None:
-    """Write into the folder `stage` all that Jupyter Book needs: chapters, pages and settings."""
+    """Write into the folder `stage` all that Jupyter Book needs: chapters, pages and settings.
+
+    What is to be `printed` has no folded code and nothing to download.
+    """
     from implreg.book import explorers  # needs torch, which takes seconds to import
 
+    shutil.rmtree(stage, ignore_errors=True)
     for path in _files(book):
         copy = stage / path.relative_to(book.root)
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -202,7 +239,10 @@ def stage_book(
         page = Page(outcome.chapter, executed, staged, outcome.run)
         pages[outcome.chapter.name] = page
         for folder, notebook in (
-            (Path(_place(book, page.chapter)).parent, complete(page, address)),
+            (
+                Path(_place(book, page.chapter)).parent,
+                for_print(with_places(staged)) if printed else complete(page, address),
+            ),
             (WRITTEN, page.chapter.notebook),
             (RAN, for_download(executed)),
         ):

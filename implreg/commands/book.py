@@ -20,7 +20,15 @@ from implreg.book.execute import (
     run_chapters,
 )
 from implreg.book.plan import Step, plan
-from implreg.book.site import SiteError, build_site, site_folder, site_inputs, site_reasons
+from implreg.book.printed import check_latex
+from implreg.book.site import (
+    SiteError,
+    build_pdf,
+    build_site,
+    site_folder,
+    site_inputs,
+    site_reasons,
+)
 from implreg.commands import options
 from implreg.errors import InputError, prepare_folder
 from implreg.settings import SCHEDULER
@@ -110,6 +118,7 @@ def run(
     metavar="URL",
     help="Where the site will be published; cards that show a link to it need it.",
 )
+@click.option("--pdf", is_flag=True, help="Also make one PDF of the book; needs xelatex.")
 @options.build_dir
 @options.cell_timeout
 def book(
@@ -122,6 +131,7 @@ def book(
     scheduler: str | None,
     repository: str | None,
     address: str | None,
+    pdf: bool,
     build_dir: Path,
     cell_timeout: float,
 ) -> None:
@@ -141,6 +151,8 @@ def book(
     values = {c.name: _values(book, c, profile, given) for c in chosen}
     preview = bool(chapters)
     where = find_address(book.config, repository, address)
+    if pdf:
+        check_latex()
     options.use_results(results, book.root, anew=not preview and not why)
     if why:
         steps = plan(book, chosen, build=build_dir, profile=profile, values=values, force=force)
@@ -177,6 +189,9 @@ def book(
             state = f"ready after {time.monotonic() - start:.0f} s"
         else:
             state = "unchanged"
+        if pdf:
+            click.echo("making the PDF")
+            click.echo(f"The PDF is {build_pdf(book, outcomes, where, build_dir, preview=preview)}")
     except (KeyboardInterrupt, OSError) as error:
         click.echo(_kept(outcomes), err=True)
         raise error
