@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import nbformat
@@ -12,29 +12,25 @@ from implreg.widgets.explorer import PAGE_TYPE
 
 _ASSETS = Path("book/_assets")  # served as `_static`
 _FOLDER = "explorers"
-_WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
-def bring_to_life(output: nbformat.NotebookNode) -> Iterator[nbformat.NotebookNode]:
-    """Yield `output` and, if it is an explorer, what mounts it in the place of its still picture.
+def mounts(outputs: Sequence[nbformat.NotebookNode]) -> Iterator[str]:
+    """Yield the HTML that mounts each explorer among `outputs`, for a place behind its picture.
 
     The page is in a folder beside `_static`.
     """
-    data = output.get("data", {})
-    yield output
-    if PAGE_TYPE not in data:
-        return
-    data.pop(_WIDGET_VIEW, None)
-    name, state = data[PAGE_TYPE]["explorer"], data[PAGE_TYPE]["state"]
-    version = hashlib.sha256(page_script(name).encode()).hexdigest()[:8]
-    held = json.dumps(state, separators=(",", ":")).replace("</", "<\\/")
-    lines = [
-        f'<script type="application/json" class="explorer-state" data-explorer="{name}">',
-        held,
-        "</script>",
-        f'<script defer src="../_static/{_FOLDER}/{name}.js?v={version}"></script>',
-    ]
-    yield nbformat.v4.new_output("display_data", {"text/html": "\n".join(lines)})
+    for output in outputs:
+        page = output.get("data", {}).get(PAGE_TYPE)
+        if page is None:
+            continue
+        name = page["explorer"]
+        version = hashlib.sha256(page_script(name).encode()).hexdigest()[:8]
+        held = json.dumps(page["state"], separators=(",", ":")).replace("</", "<\\/")
+        yield (
+            f'<script type="application/json" class="explorer-state" data-explorer="{name}">'
+            f"{held}</script>\n"
+            f'<script defer src="../_static/{_FOLDER}/{name}.js?v={version}"></script>'
+        )
 
 
 def write_scripts(executed: nbformat.NotebookNode, stage: Path) -> None:

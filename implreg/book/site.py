@@ -59,8 +59,9 @@ SITE_LIBRARIES = (
     "sphinxcontrib-bibtex",
     "pybtex",
 )
-# For machines, not for readers: Jupyter Book warns about any type that it cannot show.
-OWN_TYPES = "application/vnd.implreg."
+# For machines, not for readers: Jupyter Book warns about any type that it cannot show, and a widget
+# would ask for a kernel.
+FOR_MACHINES = ("application/vnd.implreg.", "application/vnd.jupyter.widget-view")
 STRICT = ("-W", "--keep-going", "-n")
 PROBLEMS_SHOWN = 10
 
@@ -265,6 +266,8 @@ def stage_chapter(chapter: Chapter, executed: nbformat.NotebookNode) -> nbformat
     Raises:
         InputError: a figure has no alternative text, or one cell has two figures.
     """
+    from implreg.book import explorers  # needs torch, which takes seconds to import
+
     cells = []
     hiding: list[str] = []  # of the parameters, for what is injected behind them
     for today, ran in beside(chapter, executed):
@@ -283,6 +286,9 @@ def stage_chapter(chapter: Chapter, executed: nbformat.NotebookNode) -> nbformat
                 cell.execution_count = ran.execution_count
                 _stage_figure(chapter, cell)
         cells.append(cell)
+        # A cell of its own, as the options of a figure hold for all outputs of a cell.
+        for number, html in enumerate(explorers.mounts(ran.outputs) if ran is not None else ()):
+            cells.append(nbformat.v4.new_markdown_cell(html, id=f"{cell.id}-live-{number}"))
     provenance = section(chapter, executed.metadata.implreg)
     cells.append(nbformat.v4.new_markdown_cell(provenance, id="provenance"))
     # Of the metadata, Jupyter Book needs the kernel alone; widgets have a still picture.
@@ -297,17 +303,10 @@ def _hiding(cell: nbformat.NotebookNode) -> list[str]:
 
 
 def _for_readers(outputs: Sequence[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
-    """Leave out progress bars and warnings, and what only machines read; mount explorers."""
-    from implreg.book import explorers  # needs torch, which takes seconds to import
-
-    kept = [
-        shown
-        for output in outputs
-        if output.get("name") != "stderr"
-        for shown in explorers.bring_to_life(nbformat.from_dict(output))
-    ]
+    """Leave out progress bars and warnings, and what only machines read."""
+    kept = [nbformat.from_dict(output) for output in outputs if output.get("name") != "stderr"]
     for output in kept:
-        for kind in [k for k in output.get("data", {}) if k.startswith(OWN_TYPES)]:
+        for kind in [k for k in output.get("data", {}) if k.startswith(FOR_MACHINES)]:
             del output.data[kind]
     return kept
 

@@ -10,7 +10,7 @@ export function mount(name, render, styles) {
     document.head.append(html("style", { id: "explorer-styles" }, styles));
   }
   for (const holder of holders) {
-    const still = holder.closest(".cell")?.querySelector("img");
+    const still = lastPictureBefore(holder);
     if (!still) continue;
     const el = html("div");
     still.before(el);
@@ -22,6 +22,14 @@ export function mount(name, render, styles) {
       throw error;
     }
   }
+}
+
+function lastPictureBefore(element) {
+  for (let place = element.previousElementSibling; place; place = place.previousElementSibling) {
+    const pictures = place.matches("img") ? [place] : place.querySelectorAll("img");
+    if (pictures.length) return pictures[pictures.length - 1];
+  }
+  return null;
 }
 
 /** What an explorer needs of a notebook's widget model: its state, and to hear of changes. */
