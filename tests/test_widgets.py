@@ -29,7 +29,7 @@ from implreg.widgets.bundle import JS, modules, notebook_module, scope
 from implreg.widgets.explorer import PAGE_TYPE
 
 TOLERANCE = 1e-9
-LIBRARY = ("tracer", "network", "measures", "expected", "format", "panel")
+LIBRARY = ("tracer", "network", "measures", "theory", "format", "panel")
 
 
 def ends(seed=0, paths=4, inputs=64):
@@ -184,7 +184,7 @@ def test_measures_and_expectations_agree_with_the_package(script):
     points = torch.tensor([[0.9, 0.1], [-0.4, 1.2]], dtype=torch.float64)
     for scale, depth in ((1.0, 1), (1.0, 3), (0.5, 2)):
         found = script(
-            "expected.expected({start, end, width: 30, depth, scale})",
+            "theory.expected({start, end, width: 30, depth, scale})",
             start=points[0].tolist(), end=points[1].tolist(), depth=depth, scale=scale,
         )  # fmt: skip
         theory = ir.theory.at_initialisation(

@@ -45,11 +45,10 @@ def random_network(
     check_number("scale", scale, above=0)
     sizes = [inputs, *[width] * depth, 1]
     layers: list[nn.Module] = []
-    start = np.zeros(1, dtype=np.uint32)
     for number, (n_in, n_out) in enumerate(pairwise(sizes)):
         layer = nn.Linear(n_in, n_out, dtype=torch.float64)
         size = scale * np.sqrt(2 / n_in) if number < depth else np.sqrt(1 / n_in)
-        rows = _mix_in(_mix_in(_mix_in(start, seed), number), np.arange(n_out))
+        rows = mix_in(mix_in(mix_in(start(), seed), number), np.arange(n_out))
         with torch.no_grad():
             layer.weight.copy_(torch.from_numpy(size * _normal(rows[:, None], n_in)))
             layer.bias.zero_()
@@ -59,16 +58,21 @@ def random_network(
 
 def _normal(rows: Words, count: int) -> NDArray[np.float64]:
     """Standard normal numbers, by Box and Muller, from the hashes of their rows."""
-    place = _mix_in(rows, np.arange(count))
-    first, second = (_mix_in(place, k).astype(np.float64) for k in (0, 1))
+    place = mix_in(rows, np.arange(count))
+    first, second = (mix_in(place, k).astype(np.float64) for k in (0, 1))
     drawn: NDArray[np.float64] = np.sqrt(-2 * np.log((first + 0.5) / 2**32)) * np.cos(
         2 * np.pi * second / 2**32
     )
     return drawn
 
 
-def _mix_in(hashed: Words, number: int | NDArray[np.int64]) -> Words:
-    """Mix one more number into a hash."""
+def start() -> Words:
+    """The hash into which nothing has been mixed."""
+    return np.zeros(1, dtype=np.uint32)
+
+
+def mix_in(hashed: Words, number: int | NDArray[np.int64]) -> Words:
+    """Mix one more number, or each of several, into a hash."""
     added = (np.atleast_1d(np.asarray(number, dtype=np.uint64)) + 0x9E3779B9).astype(np.uint32)
     return _mix(hashed ^ _mix(added))
 

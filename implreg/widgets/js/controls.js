@@ -52,11 +52,13 @@ export function button(label, press) {
 export function numbers(names, heads) {
   const cells = names.map(() => heads.map(() => html("td", {}, "\u2014")));
   const rows = names.map((name, i) => html("tr", {}, html("th", { scope: "row" }, name), ...cells[i]));
-  const head = html("tr", {}, html("td"), ...heads.map((name) => html("th", { scope: "col" }, name)));
+  const columns = heads.map((name) => html("th", { scope: "col" }, name));
+  const head = html("tr", {}, html("td"), ...columns);
   const table = html("table", {}, html("thead", {}, head), html("tbody", {}, ...rows));
   return {
     element: html("div", { class: "numbers" }, table),
     set: (column, words) => words.forEach((word, i) => { cells[i][column].textContent = word; }),
+    name: (column, word) => { columns[column].textContent = word; },
     show: (column, shown) => {
       for (const row of [head, ...rows]) row.children[column + 1].hidden = !shown;
     },

@@ -43,12 +43,27 @@ export function roundRange(values, includeZero = false) {
   return step > 0 ? [Math.floor(low / step) * step, Math.ceil(high / step) * step] : [low, high];
 }
 
+/** Ticks of an axis that holds logarithms to base 10, at 1, 2 and 5 times powers of 10. */
+export function logTicks(low, high) {
+  const found = [];
+  for (let power = Math.floor(low); power <= high; power++) {
+    for (const digit of high - low > 2.5 ? [1] : [1, 2, 5]) {
+      const at = power + Math.log10(digit);
+      if (at >= low - 1e-9 && at <= high + 1e-9) found.push([at, number(digit * 10 ** power)]);
+    }
+  }
+  return found;
+}
+
 /**
  * A chart: an SVG with a vertical axis, named lines and areas that are drawn anew in place, and a
  * mark at one position. A finger or mouse on it calls `scrub` with the position under it.
  */
 export class Panel {
-  constructor({ label, height = 130, xlabel = "", scrub = null }) {
+  constructor({ label, height = 130, xlabel = "", xticks = null, yticks = null, scrub = null }) {
+    const plain = (count) => (low, high) => ticks(low, high, count()).map((tick) => [tick, number(tick)]);
+    this.xticks = xticks ?? plain(() => Math.min(5, (this.inner.right - this.inner.left) / 70));
+    this.yticks = yticks ?? plain(() => 4);
     this.height = height + (xlabel ? 16 : 0);
     this.label = label;
     this.xlabel = xlabel;
@@ -57,7 +72,7 @@ export class Panel {
     this.grid = svg("g", { class: "grid" });
     this.drawn = svg("g", { "clip-path": `url(#${this.clip})` });
     this.mark = svg("path", { class: "mark" });
-    this.dot = svg("circle", { class: "dot", r: 4 });
+    this.dot = svg("circle", { class: "dot", r: 4, style: "display:none" });
     this.svg = svg(
       "svg", { role: "img", height: this.height, class: "panel" },
       svg("clipPath", { id: this.clip }, this.rect), this.grid, this.drawn, this.mark, this.dot,
@@ -90,15 +105,15 @@ export class Panel {
     this.domain = x;
     this.svg.setAttribute("aria-label", `${this.label}: ${description}`);
     const parts = [];
-    for (const tick of ticks(...y, 4)) {
+    for (const [tick, words] of this.yticks(...y)) {
       const at = this.y(tick).toFixed(1);
       parts.push(svg("path", { d: `M${left} ${at}H${right}` }));
-      parts.push(svg("text", { x: left - 6, y: at, dy: "0.35em", "text-anchor": "end" }, number(tick)));
+      parts.push(svg("text", { x: left - 6, y: at, dy: "0.35em", "text-anchor": "end" }, words));
     }
-    for (const tick of ticks(...x, Math.min(5, (right - left) / 70))) {
+    for (const [tick, words] of this.xticks(...x)) {
       const at = this.x(tick).toFixed(1);
       parts.push(svg("path", { d: `M${at} ${bottom}v4`, class: "tick" }));
-      parts.push(svg("text", { x: at, y: bottom + 16, "text-anchor": "middle" }, number(tick)));
+      parts.push(svg("text", { x: at, y: bottom + 16, "text-anchor": "middle" }, words));
     }
     if (this.xlabel) {
       const place = { x: (left + right) / 2, y: this.height - 3, "text-anchor": "middle" };
@@ -148,6 +163,17 @@ export class Panel {
       back += `V${this.#y(low[i])}H${this.x(starts[i]).toFixed(1)}`;
     }
     return `${this.steps(starts, high, end)}${back}Z`;
+  }
+
+  /** The area between two lines. */
+  area(xs, low, high) {
+    const back = this.line([...xs].reverse(), [...low].reverse());
+    return `${this.line(xs, high)}L${back.slice(1)}Z`;
+  }
+
+  /** A round dot at each point. */
+  dots(xs, ys) {
+    return xs.map((x, i) => `M${this.#at(x, ys[i])}m-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0`).join("");
   }
 
   /** A stem from zero to each value, with a head. */

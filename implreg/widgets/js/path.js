@@ -1,12 +1,12 @@
 import { announcer, button, numbers, select, slider } from "./controls.js";
 import { html, oncePerFrame } from "./dom.js";
-import { expected } from "./expected.js";
 import { fixed, number } from "./format.js";
 import { bridgeBand, measure, ofOutput, pieceAt } from "./measures.js";
 import { randomNetwork } from "./network.js";
 import { unpack } from "./numbers.js";
 import { Panel, followWidth, layerColour, roundRange } from "./panel.js";
 import { Plane } from "./plane.js";
+import { expected } from "./theory.js";
 import { trace } from "./tracer.js";
 
 const WIDTHS = [1, 2, 4, 8, 16, 32, 64, 128, 256];
@@ -35,7 +35,7 @@ export function render({ model, el }) {
   const plane = new Plane((points) => change({ points }));
   const panels = {
     outputs: new Panel({ label: "output \u03c6(t) and its chord", scrub }),
-    slopes: new Panel({ label: "slope d\u03c6/dt and the random-walk bridge\u2019s band", scrub }),
+    slopes: new Panel({ label: "slope d\u03c6/dt, bridge band", scrub }),
     gaps: new Panel({ label: "gradient gaps", xlabel: "position t on the path", scrub }),
   };
   const position = slider({
