@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -86,3 +87,49 @@ def explorer_page(explorer: Explorer, folder: Path, **changes: Any) -> str:
         encoding="utf-8",
     )
     return (folder / "index.html").as_uri()
+
+
+def settle(browser):
+    """Wait until what was asked for is drawn."""
+    browser.execute_async_script(
+        "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(done));"
+    )
+
+
+def shown_numbers(browser, column=0):
+    """The numbers in a column of an explorer's table; NaN for a dash."""
+    settle(browser)
+    cells = browser.find_elements("css selector", f".numbers tbody td:nth-of-type({column + 1})")
+    return [as_number(cell.get_attribute("textContent")) for cell in cells]
+
+
+def all_text(browser):
+    """All that an explorer says, to the eye and in attributes."""
+    settle(browser)
+    return browser.execute_script(
+        "const e = document.querySelector('.implreg-explorer'); return [e.textContent, "
+        "...[...e.querySelectorAll('*')].flatMap((x) => [...x.attributes].map((a) => a.value))]"
+        ".join(' ')"
+    )
+
+
+def assert_sound(browser):
+    """An explorer draws something and shows nothing that is no number."""
+    text = all_text(browser)
+    assert not re.search(r"NaN|Infinity|undefined|\[object|null", text), text[:300]
+    curve = browser.find_element("css selector", ".panel .curve").get_attribute("d")
+    assert curve.startswith("M") and len(curve) > 8
+
+
+def as_number(words):
+    """A number as an explorer writes it."""
+    if words == "—":
+        return float("nan")
+    words = words.replace("−", "-").replace(",", "")
+    if "×" in words:
+        digits, power = words.split("×")
+        raised = power.strip().removeprefix("10").translate(
+            str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
+        )  # fmt: skip
+        return float(digits) * 10 ** float(raised)
+    return float(words)

@@ -1,13 +1,11 @@
 """The path explorer: move two samples, and see every switch between them."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 import traitlets
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from implreg.datasets import Pairs
@@ -17,6 +15,7 @@ from implreg.tracing import Paths, Trace, trace
 from implreg.tracing.paths import Polyline
 from implreg.widgets.bundle import notebook_module
 from implreg.widgets.explorer import Explorer
+from implreg.widgets.packing import pack
 from implreg.widgets.random_networks import random_network
 
 Networks = nn.Module | Mapping[str, nn.Module]
@@ -181,7 +180,7 @@ class PathExplorer(Explorer):
         self.traced = {
             **self._names,
             "segments": one.segments,
-            **{name: _pack(x.numpy(force=True)) for name, x in arrays.items()},
+            **{name: pack(x.numpy(force=True)) for name, x in arrays.items()},
         }
 
 
@@ -246,17 +245,11 @@ def _layer(layer: nn.Linear, basis: Tensor | None = None) -> dict[str, Any]:
         weights = weights.double() @ basis.T
     biases = layer.bias.detach() if layer.bias is not None else weights.new_zeros(len(weights))
     return {
-        "weights": _pack(weights.numpy(force=True)),
-        "biases": _pack(biases.numpy(force=True)),
+        "weights": pack(weights.numpy(force=True)),
+        "biases": pack(biases.numpy(force=True)),
         "inputs": weights.shape[1],
         "outputs": weights.shape[0],
     }
-
-
-def _pack(array: NDArray[Any]) -> dict[str, str]:
-    """An array as text: base64, little endian."""
-    small = array.astype(array.dtype.newbyteorder("<"), copy=False)
-    return {"dtype": array.dtype.name, "data": base64.b64encode(small.tobytes()).decode()}
 
 
 def _dense(net: nn.Module) -> list[nn.Linear] | None:

@@ -41,6 +41,19 @@ export function select({ label, options, value, change }) {
   };
 }
 
+/** A box to tick. */
+export function checkbox(label, change) {
+  const id = newId();
+  const input = html("input", { type: "checkbox", id });
+  input.addEventListener("change", () => change(input.checked));
+  return {
+    element: html("div", { class: "box" }, input, html("label", { for: id }, label)),
+    set: (wanted) => {
+      input.checked = wanted;
+    },
+  };
+}
+
 /** A button that says what it does. */
 export function button(label, press) {
   const element = html("button", { type: "button" }, label);
