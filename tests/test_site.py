@@ -1,16 +1,19 @@
 """The built site, opened in a real browser: what a reader would see."""
 
 import functools
+import gzip
 import http.server
 import json
 import os
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -20,7 +23,11 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
+ROOT = Path(__file__).resolve().parent.parent
 PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+BUDGET = 600 * 1024  # bytes of a first visit to a page, compressed
+PACKED = (".woff2", ".png")  # files that gzip does not make smaller
+AXE = (Path(__file__).parent / "axe" / "axe.min.js").read_text(encoding="utf-8")
 DESKTOP = {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False}
 FLAGS = (
     "--headless=new",
@@ -63,6 +70,18 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
 
 
 @pytest.fixture(scope="module")
+def folder(browser: webdriver.Chrome, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site's folder: the book in its smoke profile, or what IMPLREG_SITE names."""
+    if "IMPLREG_SITE" in os.environ:
+        return Path(os.environ["IMPLREG_SITE"])
+    build = tmp_path_factory.mktemp("build")
+    command = [sys.executable, "-m", "implreg", "book", "--profile", "smoke", "--build-dir", build]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return build / "html"
+
+
+@pytest.fixture(scope="module")
 def site(folder: Path) -> Iterator[str]:
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
@@ -84,7 +103,7 @@ def pages(folder: Path) -> list[str]:
 
 @pytest.fixture
 def visit(browser: webdriver.Chrome, site: str) -> Callable[..., list[dict[str, Any]]]:
-    """Open a page, scroll through it, and return what the console said."""
+    """Open a page, load all its pictures, and return what the console said."""
 
     def open_page(page: str, *, screen: dict[str, Any] = DESKTOP) -> list[dict[str, Any]]:
         browser.get_log("browser")
@@ -94,8 +113,10 @@ def visit(browser: webdriver.Chrome, site: str) -> Callable[..., list[dict[str, 
             lambda d: d.execute_script("return document.readyState") == "complete"
         )
         browser.execute_async_script(
-            "const done = arguments[0];"
-            "window.scrollTo(0, document.body.scrollHeight); setTimeout(done, 300);"
+            "const done = arguments[0], pictures = [...document.images];"
+            "for (const picture of pictures) picture.loading = 'eager';"
+            "const all = pictures.map(picture => picture.decode().catch(() => {}));"
+            "Promise.all(all).then(() => setTimeout(done, 100));"
         )
         return browser.get_log("browser")
 
@@ -112,8 +133,26 @@ def requested(browser: webdriver.Chrome) -> list[str]:
     ]
 
 
-def test_no_page_has_console_errors_or_asks_another_site(
-    browser: webdriver.Chrome, site: str, pages: list[str], visit: Callable[..., Any]
+def weights(folder: Path, addresses: list[str]) -> dict[str, int]:
+    """Size of each file of the site among these addresses, as a server sends it."""
+    files = {folder / unquote(urlsplit(address).path).lstrip("/") for address in addresses}
+    return {
+        file.relative_to(folder).as_posix(): len(
+            file.read_bytes()
+            if file.suffix in PACKED
+            else gzip.compress(file.read_bytes(), mtime=0)
+        )
+        for file in files
+        if file.is_file()
+    }
+
+
+def test_no_page_has_console_errors_or_asks_another_site_or_is_heavy(
+    browser: webdriver.Chrome,
+    site: str,
+    folder: Path,
+    pages: list[str],
+    visit: Callable[..., Any],
 ) -> None:
     requested(browser)
     host = urlsplit(site).netloc
@@ -129,6 +168,26 @@ def test_no_page_has_console_errors_or_asks_another_site(
             and urlsplit(address).netloc != host
         ]
         assert not outside, f"{page}: {outside}"
+        parts = weights(folder, addresses)
+        assert page in parts and "_static/book.css" in parts
+        total = sum(parts.values())
+        heaviest = sorted(parts.items(), key=lambda part: -part[1])[:5]
+        assert total <= BUDGET, f"{page} weighs {total} bytes of {BUDGET}, above all {heaviest}"
+
+
+def axe(browser: webdriver.Chrome) -> list[str]:
+    """Return what axe-core finds on the page that is open: rule, what is wrong, and where."""
+    browser.execute_script(AXE)
+    found = browser.execute_async_script(
+        "const done = arguments[0];"
+        "axe.run(document, {resultTypes: ['violations']})"
+        "   .then(result => done(result.violations), error => done(String(error)));"
+    )
+    assert isinstance(found, list), found
+    return [
+        f"{rule['id']}: {rule['help']}: {[node['html'][:200] for node in rule['nodes'][:3]]}"
+        for rule in found
+    ]
 
 
 def test_every_picture_is_there_and_has_an_alternative_text(
@@ -171,7 +230,7 @@ def test_no_page_is_wider_than_a_phone(
         assert width <= PHONE["width"], f"{page} is {width} wide"
 
 
-def test_the_theme_can_be_switched_to_dark(
+def test_the_theme_can_be_switched_and_every_page_is_accessible_in_both(
     browser: webdriver.Chrome, pages: list[str], visit: Callable[..., Any]
 ) -> None:
     def theme() -> str:
@@ -189,27 +248,15 @@ def test_the_theme_can_be_switched_to_dark(
                 time.sleep(0.1)
         assert theme() == wanted
 
-    visit(pages[0])
-    switch_to("light")
-    light = brightness()
-    switch_to("dark")
-    assert brightness() < light / 2
-    for page in pages:
-        noise = [entry for entry in visit(page) if entry["level"] in ("SEVERE", "WARNING")]
-        assert not noise, f"{page}: {noise}"
-        assert theme() == "dark"
-
-
-@pytest.mark.parametrize(
-    ("query", "page"),
-    [("deflection", "glossary"), ("VGG", "depth-at-initialisation"), ("cite", "citing")],
-)
-def test_a_search_finds_its_page(
-    browser: webdriver.Chrome, visit: Callable[..., Any], query: str, page: str
-) -> None:
-    visit(f"search.html?q={query}")
-    found = WebDriverWait(browser, 30).until(
-        lambda d: d.find_elements(By.CSS_SELECTOR, f"#search-results a[href*='book/{page}.html']")
-    )
-    browser.get(found[0].get_attribute("href"))
-    assert browser.find_elements(By.CSS_SELECTOR, "article h1")
+    bright = {}
+    for wanted in ("light", "dark"):
+        visit(pages[0])
+        switch_to(wanted)
+        bright[wanted] = brightness()
+        for page in pages:
+            noise = [entry for entry in visit(page) if entry["level"] in ("SEVERE", "WARNING")]
+            assert not noise, f"{page}: {noise}"
+            assert theme() == wanted
+            faults = axe(browser)
+            assert not faults, f"{page}, {wanted}:\n" + "\n".join(faults)
+    assert bright["dark"] < bright["light"] / 2

@@ -6,6 +6,7 @@ folding to a script and the sizes of pictures to the browser.
 
 import re
 import shutil
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,21 @@ OBSOLETE = ("DOCUMENTATION_OPTIONS.", "let toggle", "var togglebuttonSelector")
 NEEDED_FOR = {
     "clipboard.min.js": 'class="highlight',
     "copybutton.js": 'class="highlight',
-    "copybutton.css": 'class="highlight',
     "design-tabs.js": "sd-tab-set",
     "sphinx-design.min.css": 'class="sd-',
-    "mystnb.": 'class="cell ',
 }
+# These become one file, book.css: a phone waits for each file anew. Later rules win.
+BUNDLE = (
+    "basic.css",
+    "styles/pydata-sphinx-theme.css",
+    "pygments.css",
+    "styles/sphinx-book-theme.css",
+    "copybutton.css",
+    "mystnb.*.css",
+    "katex/katex.min.css",
+    "implreg.css",
+    "icons.css",
+)
 
 
 def _trim(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object) -> None:
@@ -36,7 +47,9 @@ def _trim(app: Sphinx, page: str, template: str, context: dict[str, Any], doctre
         name = Path(file.filename or "").name
         inline = str(file.attributes.get("body", ""))
         marks = [mark in body for start, mark in NEEDED_FOR.items() if name.startswith(start)]
-        return name not in DROPPED and not inline.startswith(OBSOLETE) and all(marks)
+        bundled = any(fnmatch(name, Path(sheet).name) for sheet in BUNDLE)
+        dropped = name in DROPPED or inline.startswith(OBSOLETE)
+        return not bundled and not dropped and all(marks)
 
     context["css_files"] = [file for file in context["css_files"] if needed(file)]
     scripts = {(s.filename, s.attributes.get("body")): s for s in context["script_files"]}.values()
@@ -78,20 +91,25 @@ def _size(picture: Path) -> dict[str, int]:
     return {side: round(float(value) * 96 / 72) for side, value in points.items()}
 
 
-def _drop_icon_fonts(app: Sphinx, exception: Exception | None) -> None:
-    """Take FontAwesome, a third of the theme's stylesheet, and its fonts out of the site."""
+def _bundle(app: Sphinx, exception: Exception | None) -> None:
+    """Join the stylesheets, without FontAwesome, which is a third of the theme's."""
     if exception is not None or app.builder.format != "html":
         return
     static = Path(app.outdir, "_static")
-    sheet = static / "styles" / "pydata-sphinx-theme.css"
-    text = sheet.read_text(encoding="utf-8")
-    start, end = text.find("/*!\n * Font Awesome"), text.rfind("html{--pst-header-height")
+    parts = []
+    for name in BUNDLE:
+        (sheet,) = static.glob(name)
+        text = sheet.read_text(encoding="utf-8").removeprefix('@charset "UTF-8";')
+        text = re.sub(r"/\*# sourceMappingURL=.*?\*/", "", text)
+        parts.append(text.replace("url(fonts/", "url(katex/fonts/"))
+    css = '@charset "UTF-8";\n' + "\n".join(parts)
+    start, end = css.find("/*!\n * Font Awesome"), css.find("html{--pst-header-height")
     if not 0 < start < end:
         raise ExtensionError(
             "FontAwesome must be one block of pydata-sphinx-theme.css, before the theme's own "
             "rules, but is not in this version of the theme; adapt lean_pages.py to it."
         )
-    sheet.write_text(text[:start] + text[end:], encoding="utf-8")
+    (static / "book.css").write_text(css[:start] + css[end:], encoding="utf-8")
     shutil.rmtree(static / "vendor")
     for script in (static / "scripts").glob("fontawesome.js*"):
         script.unlink()
@@ -102,5 +120,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     for listeners in app.events.listeners.values():
         listeners[:] = [one for one in listeners if one.handler.__module__ != "sphinx_thebe"]
     app.connect("html-page-context", _trim, priority=900)
-    app.connect("build-finished", _drop_icon_fonts)
+    app.connect("build-finished", _bundle)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

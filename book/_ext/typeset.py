@@ -1,13 +1,13 @@
 """Sphinx extension: set all formulas when the site is built, by KaTeX, as HTML and as MathML.
 
 A page then needs no script for its mathematics, shows it at once, and screen readers get MathML.
-KaTeX runs in `mini-racer`, V8 as a Python wheel, so that nobody has to install Node.
+KaTeX runs in `mini-racer`, V8 as a Python wheel, so that nobody has to install Node. Its stylesheet
+and fonts are in _assets/katex; `lean_pages` loads them.
 """
 
 from functools import cache
 from html import escape
 from pathlib import Path
-from typing import Any
 
 from docutils import nodes
 from py_mini_racer import MiniRacer
@@ -66,16 +66,7 @@ def _display(self: HTML5Translator, node: nodes.Element) -> None:
     raise nodes.SkipNode
 
 
-def _load_stylesheet(
-    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object
-) -> None:
-    # The table of contents of a page repeats its headings, so its formulas are in the body too.
-    if 'class="katex' in context.get("body", ""):
-        app.add_css_file("katex/katex.min.css")
-
-
 def setup(app: Sphinx) -> dict[str, bool]:
     """Make this the way in which Sphinx writes formulas into HTML."""
     app.add_html_math_renderer("katex", (_inline, None), (_display, None))
-    app.connect("html-page-context", _load_stylesheet)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
