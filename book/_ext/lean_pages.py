@@ -65,11 +65,21 @@ def _trim(app: Sphinx, page: str, template: str, context: dict[str, Any], doctre
 
 
 def _finish(app: Sphinx, body: str) -> str:
-    """Fold without a script, keep a place for each picture, and let wide tables scroll."""
+    """Fold without a script, keep a place for each picture, and mend what axe-core finds."""
     page = BeautifulSoup(body, "html.parser")
     for block in page.select("div.admonition.dropdown"):
         block.name = "details"
-        block.select_one(".admonition-title").name = "summary"
+        title = block.select_one(".admonition-title")
+        title.name = "summary"
+        for link in title.select("a"):  # a click there folds
+            link.unwrap()
+    for summary in page.select("summary[aria-label]"):  # whose own words say more
+        del summary["aria-label"]
+    for cell in page.select("th"):
+        if not cell.get_text(strip=True):
+            cell.name = "td"
+    for entry in page.select("div.citation, div.citation-list"):  # roles no longer in WAI-ARIA
+        del entry["role"]
     sources = {name: source for source, name in app.builder.images.items()}
     for index, picture in enumerate(page.select("img")):
         source = sources.get(Path(picture["src"]).name)
@@ -120,5 +130,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     for listeners in app.events.listeners.values():
         listeners[:] = [one for one in listeners if one.handler.__module__ != "sphinx_thebe"]
     app.connect("html-page-context", _trim, priority=900)
-    app.connect("build-finished", _bundle)
+    app.connect("build-finished", _bundle, priority=900)  # the theme writes pygments.css late
     return {"parallel_read_safe": True, "parallel_write_safe": True}
