@@ -1,17 +1,16 @@
 // Two things that neither HTML nor CSS can do. Everything on a page works without them.
 
-// What scrolls sideways can be reached by keyboard, and only while it does.
-function letKeyboardScroll() {
-  for (const box of document.querySelectorAll(".bd-article :is(.wide, div.math, pre, .output)")) {
-    if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
-    else box.removeAttribute("tabindex");
-  }
-}
-letKeyboardScroll();
-addEventListener("load", letKeyboardScroll);
-addEventListener("resize", letKeyboardScroll);
-for (const fold of document.querySelectorAll(".bd-article details")) {
-  fold.addEventListener("toggle", letKeyboardScroll);
+// What scrolls sideways can be reached by keyboard, and only while it does. The observer runs after the layout: to ask
+// for sizes before would cost a phone a second.
+const wide = new ResizeObserver((entries) => {
+  const scrolls = entries.map(({ target }) => target.scrollWidth > target.clientWidth + 1);
+  entries.forEach(({ target }, index) => {
+    if (scrolls[index]) target.tabIndex = 0;
+    else target.removeAttribute("tabindex");
+  });
+});
+for (const box of document.querySelectorAll(".bd-article :is(.wide, div.math, pre, .output)")) {
+  wide.observe(box);
 }
 
 // Paper has no folds.
