@@ -4,10 +4,6 @@ import functools
 import gzip
 import http.server
 import json
-import os
-import shutil
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,66 +15,14 @@ import pytest
 
 pytest.importorskip("selenium", reason="the site's tests need the extra test: pip install .[test]")
 
+from _browser import DESKTOP, PHONE
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-ROOT = Path(__file__).resolve().parent.parent
-PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
 BUDGET = 600 * 1024  # bytes of a first visit to a page, compressed
 PACKED = (".woff2", ".png")  # files that gzip does not make smaller
 AXE = (Path(__file__).parent / "axe" / "axe.min.js").read_text(encoding="utf-8")
-DESKTOP = {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--disable-dev-shm-usage",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-)
-
-
-def binary(*names: str) -> str:
-    for name in names:
-        if path := shutil.which(name):
-            return path
-    message = (
-        f"no {names[0]} here; the tests of the site need Chromium and its driver, on Debian: "
-        f"apt-get install chromium chromium-driver"
-    )
-    if os.environ.get("IMPLREG_REQUIRE_BROWSER") == "1":
-        pytest.fail(message)
-    pytest.skip(message)
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary("chromium", "chromium-browser", "google-chrome")
-    profile = tmp_path_factory.mktemp("browser")
-    for flag in (*FLAGS, f"--user-data-dir={profile}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    service = webdriver.ChromeService(executable_path=binary("chromedriver"))
-    driver = webdriver.Chrome(options=options, service=service)
-    yield driver
-    driver.quit()
-
-
-@pytest.fixture(scope="module")
-def folder(browser: webdriver.Chrome, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site's folder: the book in its smoke profile, or what IMPLREG_SITE names."""
-    if "IMPLREG_SITE" in os.environ:
-        return Path(os.environ["IMPLREG_SITE"])
-    build = tmp_path_factory.mktemp("build")
-    command = [sys.executable, "-m", "implreg", "book", "--profile", "smoke", "--build-dir", build]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return build / "html"
 
 
 @pytest.fixture(scope="module")
