@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import nbformat
+import yaml
 from bs4 import BeautifulSoup
 
 from implreg.errors import InputError
@@ -75,7 +76,21 @@ def table(html: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    return re.sub(r"([\\`*_{}\[\]<>#|$~])", r"\\\1", " ".join(text.split()))
+    # An interval stays on one line.
+    text = re.sub(r"\[[^\]]*\]", lambda m: m[0].replace(" ", "\N{NO-BREAK SPACE}"), text)
+    return re.sub(r"([\\`*_{}\[\]<>#|$~])", r"\\\1", re.sub(r"[ \n]+", " ", text))
+
+
+def toc_for_print(toc: str, front: str) -> str:
+    """Return a table of contents whose first page is a chapter like the others.
+
+    In print the content of the first page stands before all chapters, without its title; that place
+    is for `front`.
+    """
+    entries = yaml.safe_load(toc)
+    group = entries["parts"][0] if "parts" in entries else entries
+    group["chapters"] = [{"file": entries["root"]}, *group.get("chapters", [])]
+    return yaml.safe_dump(entries | {"root": front}, sort_keys=False)
 
 
 def set_latex(latex: Path, log: Path) -> Path:

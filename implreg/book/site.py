@@ -19,9 +19,9 @@ from implreg.book.address import Address, with_address
 from implreg.book.card import draw_card, first_picture
 from implreg.book.chapters import Book, Chapter
 from implreg.book.execute import Outcome, beside, write_notebook
-from implreg.book.pages import RAN, WRITTEN, Page, complete, for_download, made, with_places
+from implreg.book.pages import MADE, RAN, WRITTEN, Page, complete, for_download, made, with_places
 from implreg.book.plan import Run
-from implreg.book.printed import for_print, set_latex
+from implreg.book.printed import for_print, set_latex, toc_for_print
 from implreg.book.provenance import Inputs, digest, label, section
 from implreg.book.why import changes, listed, other_versions
 from implreg.dependencies import Sources, versions
@@ -231,6 +231,10 @@ def stage_book(
     config = yaml.safe_dump(with_address(book.config, address), sort_keys=False)
     toc = _toc(book, [outcome.chapter for outcome in outcomes], preview)
     texts = {"_config.yml": config, "_toc.yml": toc}
+    if printed:
+        front = f"{MADE}/front"
+        title = f"# {book.config.get('title', 'Book')}\n"
+        texts |= {"_toc.yml": toc_for_print(toc, front), f"{front}.md": title}
     pages = {}
     for outcome in outcomes:
         assert outcome.notebook is not None and outcome.run is not None
