@@ -21,7 +21,7 @@ from bs4 import BeautifulSoup
 from pybtex.database import parse_string
 
 from implreg import commands
-from implreg.book import pages
+from implreg.book import pages, printed
 from implreg.book.address import Address, find_address, with_address
 from implreg.book.chapters import load_book
 from implreg.errors import InputError
@@ -165,6 +165,57 @@ def test_binder_finds_an_environment_that_installs_this_package() -> None:
     assert environment["dependencies"][-1]["pip"][-1] == "-e ."
     for chapter in load_book(ROOT).chapters.values():
         assert (ROOT / "book" / chapter.source.name).is_file()
+
+
+# Print
+
+
+def test_without_latex_the_pdf_is_refused_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = Project(tmp_path)
+    project.chapter("alpha", "print(1)")
+    project.toc("alpha")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["implreg", "book", "--pdf"])
+    assert commands.main() == 1
+    told = capsys.readouterr().err
+    assert "--pdf needs xelatex and latexmk, and xelatex and latexmk cannot be found" in told
+    assert told.count("\n") == 1 and not (tmp_path / "_build").exists()
+
+
+def test_print_has_tables_and_captions_but_no_folded_code() -> None:
+    html = "<table><tr><th>a_b</th></tr>" + "<tr><td>1.5 [1, 2]</td></tr>" * 60 + "</table>"
+    shown = nbformat.v4.new_output("execute_result", data={"text/html": html, "text/plain": "x"})
+    caption = {"figure": {"name": "fig", "caption": "Made by the code cell above in this run."}}
+    cell = nbformat.v4.new_code_cell(
+        "show()", outputs=[shown], metadata={"tags": ["hide-input"], "mystnb": caption}
+    )
+    page = printed.for_print(nbformat.v4.new_notebook(cells=[cell]))
+    nbformat.validate(page)
+    code, table = page.cells
+    assert code.metadata.tags == ["remove-input"] and not code.outputs
+    assert code.metadata.mystnb.figure.caption == "Made by this run."
+    assert table.source.count("| a\\_b |") == 3  # Sphinx does not wrap tables of over 30 rows
+    assert table.source.count("1.5 \\[1,\N{NO-BREAK SPACE}2\\]") == 60
+    assert shown.data  # the page for the screen is left as it is
+
+
+def test_a_book_becomes_a_pdf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if shutil.which("xelatex") is None or shutil.which("latexmk") is None:
+        pytest.skip("the PDF needs xelatex and latexmk, which are not installed.")
+    project = Project(tmp_path)
+    latex = "latex: {latex_engine: xelatex, latex_documents: {targetname: book.tex}}\n"
+    project.write("_config.yml", f"{CONFIG}{latex}")
+    project.chapter("alpha", "print(1)", prose="Where σ ≥ −1 and $\\mathbb{1}_{x > 0}$.")
+    project.chapter("beta", "print(2)")
+    project.toc("alpha", "beta")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["implreg", "book", "--pdf"])
+    assert commands.main() == 0
+    assert (tmp_path / "_build" / "book.pdf").read_bytes().startswith(b"%PDF")
+    assert "Missing character" not in (tmp_path / "_build" / "pdf.log").read_text()
 
 
 # The built site

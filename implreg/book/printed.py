@@ -13,6 +13,7 @@ from implreg.errors import InputError
 
 PROGRAMS = ("xelatex", "latexmk")
 TARGET = "book"  # of the LaTeX file, see latex_documents in _config.yml
+ROWS = 25  # of a table; Sphinx sets tables of more than 30 without wrapping their columns
 # MathJax knows this package; its fonts are half a gigabyte, and other letters will do.
 BBM = "\\ProvidesPackage{bbm}\n\\providecommand{\\mathbbm}[1]{\\mathbb{#1}}\n"
 HIDDEN = {"hide-input": "remove-input", "hide-cell": "remove-cell", "hide-output": "remove-output"}
@@ -70,8 +71,10 @@ def table(html: str) -> str:
             for row in found.find_all("tr")
         ]
         width = max(map(len, rows))
-        lines = [f"| {' | '.join(row + [''] * (width - len(row)))} |" for row in rows]
-        parts.append("\n".join([lines[0], "|" + "---|" * width, *lines[1:]]))
+        head, *body = [f"| {' | '.join(row + [''] * (width - len(row)))} |" for row in rows]
+        for start in range(0, len(body), ROWS):
+            lines = [head, "|" + "---|" * width, *body[start : start + ROWS]]
+            parts.append("\n".join(lines))
     return "\n\n".join(parts)
 
 
