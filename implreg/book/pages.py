@@ -22,6 +22,7 @@ RAN = "book/notebooks/ran"  # and as they ran
 _STORED = re.compile(r"([\d,]+) of ([\d,]+) runs came with the book: .* computed (\S+)( to (\S+))?")
 _EDITED = "has been edited since"
 _PAPER = re.compile(r"Figures? (\d[^.,]*?) of the paper[^.]*\.\s*")
+NBSP = "\N{NO-BREAK SPACE}"
 _HIDDEN = {"remove-input", "remove-cell"}
 
 
@@ -55,7 +56,7 @@ def status(pages: Sequence[Page]) -> str:
     columns = {
         "chapter": [f"{{doc}}`/book/{page.chapter.name}`" for page in pages],
         "last run (UTC)": [_when(page.run) for page in pages],
-        "time": [_long(page.run["duration"]) for page in pages],
+        "time": [_long(page.run["duration"]).replace(" ", NBSP) for page in pages],
         "results": [_results(page.executed) for page in pages],
     } | {name: values for name, values in told.items() if len(set(values)) > 1}
     columns["details"] = [f"{{ref}}`provenance <{label(page.chapter)}>`" for page in pages]
@@ -129,7 +130,7 @@ def figures(pages: Sequence[Page]) -> str:
                 else f"{{ref}}`code <{_anchor(name)}>`"
             )
             run = f"{{ref}}`run <{label(page.chapter)}>`"
-            rows.append((f"{{numref}}`{name}`", short, paper, f"{code}, {run}"))
+            rows.append((f"{{numref}}`{name}`", short, paper, f"{code},{NBSP}{run}"))
         number, shows, papers, how = zip(*rows, strict=True)
         columns = {"figure": number, "shows": shows}
         if any(papers):

@@ -13,7 +13,9 @@ from implreg.errors import InputError
 
 PROGRAMS = ("xelatex", "latexmk")
 TARGET = "book"  # of the LaTeX file, see latex_documents in _config.yml
-ROWS = 25  # of a table; Sphinx sets tables of more than 30 without wrapping their columns
+# Rows of a table. One of up to 30 must fit on a page, rows of four lines each too, and columns of a
+# longer one do not wrap.
+ROWS = 12
 # MathJax knows this package; its fonts are half a gigabyte, and other letters will do.
 BBM = "\\ProvidesPackage{bbm}\n\\providecommand{\\mathbbm}[1]{\\mathbb{#1}}\n"
 HIDDEN = {"hide-input": "remove-input", "hide-cell": "remove-cell", "hide-output": "remove-output"}
