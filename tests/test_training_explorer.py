@@ -1,5 +1,6 @@
 """The training player: its record, its page in a real browser, and what it refuses."""
 
+import json
 import re
 
 import numpy as np
@@ -10,6 +11,7 @@ import traitlets
 pytest.importorskip("selenium", reason="tests in a browser need the extra test")
 
 import _browser
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
@@ -123,12 +125,37 @@ def test_the_keyboard_moves_the_epoch(browser, show, explorer):
 def test_pair_and_output_are_chosen(browser, show, explorer, recorded):
     traces, pairs, losses = recorded
     show(explorer)
-    Select(browser.find_elements(By.TAG_NAME, "select")[0]).select_by_visible_text("pair 1")
+    Select(browser.find_elements(By.TAG_NAME, "select")[0]).select_by_visible_text(
+        "pair 1, classes 1 and 1"
+    )
     _browser.settle(browser)
     Select(browser.find_elements(By.TAG_NAME, "select")[1]).select_by_index(1)
     output = explorer.record["outputs"][1][1]
     wanted = expected(traces[4], pairs, 1, output, losses[4])
     assert _browser.shown_numbers(browser) == pytest.approx([float(x) for x in wanted], rel=6e-3)
+
+
+def test_a_chart_leads_to_the_recorded_epoch_nearest_to_the_mouse(browser, show, explorer):
+    show(explorer)
+    panel = browser.find_element(By.CSS_SELECTOR, ".small .panel")
+    # Epochs 0 to 4 lie between margins of 54 and 10 pixels; nothing was recorded at 3.
+    for wanted, at in ((1.2, 1), (2.9, 2), (3.2, 4)):
+        inner = panel.size["width"] - 64
+        place = 54 + inner * wanted / 4 - panel.size["width"] / 2
+        ActionChains(browser).move_to_element_with_offset(panel, place, 0).click().perform()
+        assert epoch_shown(browser) == at
+
+
+def test_names_in_any_order_make_the_same_table(browser, show, explorer):
+    def table():
+        _browser.settle(browser)
+        return browser.find_element(By.CSS_SELECTOR, ".numbers").text
+
+    show(explorer)
+    before = table()
+    show(explorer, record=json.loads(json.dumps(explorer.record, sort_keys=True)))  # as nbformat
+    assert table() == before
+    assert before.index("gradient gap deviation") < before.index("edge margin")
 
 
 def test_it_plays_to_the_end_and_pauses(browser, show, explorer):
@@ -159,6 +186,9 @@ def test_with_less_motion_it_goes_step_by_step(browser, show, explorer):
         assert epoch_shown(browser) == 1
         browser.execute_async_script("setTimeout(arguments[0], 900)")
         assert epoch_shown(browser) == 1
+        show(explorer, epoch=0, playing=True)  # as a notebook may ask
+        browser.execute_async_script("setTimeout(arguments[0], 900)")
+        assert epoch_shown(browser) == 0
     finally:
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
@@ -204,6 +234,23 @@ def test_it_fits_a_phone(browser, show, explorer):
 
 
 # Python
+
+
+def test_epochs_come_in_any_order_and_from_numpy(recorded):
+    traces, _, losses = recorded
+    mixed = {np.int64(epoch): traces[epoch] for epoch in (4, 0, 2, 1)}
+    explorer = training_explorer(mixed, losses=losses)
+    assert explorer.record["epochs"] == list(EPOCHS) and explorer.epoch == 4
+    assert explorer.record == training_explorer(traces, losses=losses).record
+
+
+def test_the_record_of_a_training_is_light():
+    data = ir.load("digits", train=200)
+    pairs = ir.pairs(data, kind="different", count=2, seed=0)
+    trace = ir.trace(ir.mlp(64, 64, 64, data.classes, seed=0), pairs)
+    explorer = training_explorer(dict.fromkeys(range(32), trace), pairs=pairs)
+    assert trace.switches.sum() > 80
+    assert len(json.dumps(explorer.page_state())) < 120_000
 
 
 def test_what_the_reader_moves_arrives_in_python(explorer, recorded):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,8 @@ def training_explorer(
     control is an attribute of the result, see `TrainingExplorer`.
 
     Args:
-        traces: of the same straight paths at each recorded epoch.
+        traces: of the same straight paths at each recorded epoch, in any order. A trace keeps no
+            samples, so paths are told apart by their number and lengths.
         pairs: the pairs that were traced; adds the edge margin.
         losses: training loss at each recorded epoch; adds a chart of it.
 
@@ -83,7 +85,7 @@ class TrainingExplorer(Explorer):
     ) -> None:
         """Measure the traces; see `training_explorer`."""
         _check(traces, losses)
-        self._traces = dict(sorted(traces.items()))
+        self._traces = {int(epoch): traces[epoch] for epoch in sorted(traces)}
         last = list(self._traces.values())[-1]
         outputs = [_largest(last[k]) for k in range(len(last))]
         record = _record(self._traces, outputs, pairs, losses)
@@ -130,7 +132,7 @@ def _check(traces: Mapping[int, Trace], losses: Mapping[int, float] | None) -> N
             "{0: implreg.trace(net, pairs)}."
         )
     for epoch, one in traces.items():
-        if isinstance(epoch, bool) or not isinstance(epoch, int) or epoch < 0:
+        if isinstance(epoch, bool) or not isinstance(epoch, Integral) or epoch < 0:
             raise InputError(
                 f"traces must have epochs of at least 0 as keys, whole numbers, got {epoch!r}; "
                 f"use such keys."
@@ -181,12 +183,15 @@ def _record(
             layers.append(path.layer.numpy(force=True))
             slopes.append(path.slopes[:, shown].T.numpy(force=True).ravel())
             values.append([float(path.values[0, c]) for c in shown])
+    # Refuses pairs that do not belong to the traces, before anything else needs them.
+    measured = [[_measures(one, outputs, pairs) for one in traces.values()]]
     known = not any(math.isnan(x) for at in growth for ends in at for x in ends)
-    tables = {False: list(traces.values())}
     if known:
-        tables[True] = [measures.normalize(one, initial) for one in traces.values()]
+        relative = [measures.normalize(one, initial) for one in traces.values()]
+        measured.append([_measures(one, outputs, pairs) for one in relative])
     return {
         "epochs": list(traces),
+        "pairs": [f"pair {k}{_classes(pairs, k)}" for k in range(len(outputs))],
         "outputs": outputs,
         "layers": len(initial.layers),
         "counts": counts,
@@ -195,11 +200,14 @@ def _record(
         "layer": pack(np.concatenate(layers).astype(np.uint8)),
         "values": values,
         "growth": growth if known else None,
-        "measures": [
-            [_measures(one, outputs, pairs) for one in table] for table in tables.values()
-        ],
+        "measures": measured,
         "losses": None if losses is None else [_finite(losses[epoch]) for epoch in traces],
     }
+
+
+def _classes(pairs: Pairs | None, k: int) -> str:
+    """The labels of a pair, in words behind its number."""
+    return "" if pairs is None else f", classes {int(pairs.y0[k])} and {int(pairs.y1[k])}"
 
 
 def _growth(one: Trace, initial: Trace) -> list[list[float]]:
@@ -235,4 +243,5 @@ def _measures(
 
 
 def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+    """A number with more digits than are shown, and no longer than that as text."""
+    return float(f"{value:.6g}") if math.isfinite(value) else None

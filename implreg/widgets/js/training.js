@@ -2,11 +2,13 @@ import { announcer, button, checkbox, numbers, select, slider } from "./controls
 import { html, oncePerFrame, prefersStill } from "./dom.js";
 import { number } from "./format.js";
 import { unpack } from "./numbers.js";
-import { Panel, followWidth, layerColour, roundRange } from "./panel.js";
+import { Panel, followWidth, layerColour, roundRange, ticks } from "./panel.js";
 
 const PAUSE = 400; // milliseconds that an epoch stays while it plays
 const STATE = ["epoch", "pair", "output", "normalised", "fixed", "playing"];
 const CHARTS = ["gradient gap deviation", "gradient deflection", "fluctuation", "edge margin"];
+// Of the table; a page sorts the names in its state.
+const MEASURES = ["gradient gap deviation", "gradient deflection", "mid-path deflection", "fluctuation", "edge margin"];
 
 /** The training player: one path and its measures, epoch by epoch, as they were recorded. */
 export function render({ model, el }) {
@@ -23,12 +25,16 @@ export function render({ model, el }) {
     slopes: new Panel({ label: "slope d\u03c6/dt" }),
     gaps: new Panel({ label: "gradient gaps", xlabel: "position t on the path" }),
   };
-  const every = Math.max(Math.ceil((epochs.length - 1) / 5), 1);
-  const xticks = () => epochs.map((epoch, k) => [k, number(epoch)]).filter((_, k) => k % every === 0);
-  const scrub = (k) => change({ epoch: epochs[Math.round(k)], playing: false });
-  const names = CHARTS.filter((name) => name in record.measures[0][0]);
+  const xticks = (low, high) => ticks(low, high, 5).filter(Number.isInteger).map((at) => [at, number(at)]);
+  const scrub = (wanted) => {
+    const nearest = epochs.reduce((a, b) => (Math.abs(b - wanted) < Math.abs(a - wanted) ? b : a));
+    change({ epoch: nearest, playing: false });
+  };
+  const recorded = (name) => name in record.measures[0][0];
+  const names = CHARTS.filter(recorded);
+  const measures = MEASURES.filter(recorded);
   const charts = [...names, ...(record.losses ? ["training loss"] : [])].map((label) =>
-    new Panel({ label, height: 96, xlabel: "recorded epoch", xticks, scrub }));
+    new Panel({ label, height: 96, xlabel: "epoch", xticks, scrub }));
 
   const epoch = slider({
     label: "epoch", values: epochs, value: model.get("epoch"), text: number,
@@ -46,13 +52,13 @@ export function render({ model, el }) {
   });
   const again = button("Start again", () => change(first));
   const pair = select({
-    label: "pair", options: record.outputs.map((_, k) => `pair ${k}`), value: model.get("pair"),
+    label: "pair", options: record.pairs, value: model.get("pair"),
     change: (value) => change({ pair: value }),
   });
   const output = html("div");
   const normalised = checkbox("normalised by the outputs\u2019 growth", (value) => change({ normalised: value }));
   const fixed = checkbox("scales stay fixed", (value) => change({ fixed: value }));
-  const table = numbers([...Object.keys(record.measures[0][0]), ...(record.losses ? ["training loss"] : [])], ["here", "first epoch"]);
+  const table = numbers([...measures, ...(record.losses ? ["training loss"] : [])], ["here", "first epoch"]);
   const legend = html("div", { class: "legend" }, ...Array.from({ length: record.layers }, (_, layer) => {
     const sample = html("span", { class: "sample", style: `background:${layerColour(layer, record.layers)}` });
     return html("span", {}, sample, `layer ${layer + 1}`);
@@ -86,9 +92,9 @@ export function render({ model, el }) {
     charts.forEach((panel, k) => {
       const loss = k === names.length;
       const series = epochs.map((_, i) => (loss ? record.losses[i] : measured[i][names[k]][which][c]) ?? NaN);
-      drawSeries(panel, series, at);
+      drawSeries(panel, epochs, series, at);
     });
-    const row = (i) => Object.values(measured[i]).map((values) => number(values[which][c] ?? NaN));
+    const row = (i) => measures.map((name) => number(measured[i][name][which][c] ?? NaN));
     const losses = (i) => (record.losses ? [number(record.losses[i] ?? NaN)] : []);
     table.set(0, [...row(at), ...losses(at)]);
     table.set(1, [...row(0), ...losses(0)]);
@@ -104,7 +110,10 @@ export function render({ model, el }) {
       + `${relative ? ", relative to how much the outputs have grown" : ""}.`,
     );
     clearTimeout(timer);
-    if (model.get("playing")) timer = setTimeout(step, PAUSE);
+    if (model.get("playing")) {
+      if (prefersStill()) change({ playing: false });
+      else timer = setTimeout(step, PAUSE);
+    }
   };
   const redraw = oncePerFrame(draw);
   for (const name of STATE) model.on(`change:${name}`, redraw);
@@ -125,6 +134,7 @@ export function render({ model, el }) {
 class Record {
   constructor(record) {
     Object.assign(this, record);
+    this.ranges = new Map();
     for (const name of ["starts", "slopes", "layer"]) this[name] = unpack(record[name]);
     // Where the pieces, slopes and switches of each epoch and pair begin.
     let [piece, slope, cut] = [0, 0, 0];
@@ -135,6 +145,16 @@ class Record {
       cut += count;
       return place;
     });
+  }
+
+  /** The range of values, slopes or gaps of a path, over all epochs. */
+  range(of, which, c, relative, zero) {
+    const key = [of, which, c, relative].join();
+    if (!this.ranges.has(key)) {
+      const all = this.epochs.map((_, at) => this.path(at, which, c, relative)[of]);
+      this.ranges.set(key, roundRange(all.flatMap((one) => [...one]), zero));
+    }
+    return this.ranges.get(key);
   }
 
   /** One path at one epoch: its pieces, raw or normalised. */
@@ -162,8 +182,8 @@ class Record {
 
 function drawPath({ outputs, slopes, gaps }, record, { at, which, c, relative, fixed }) {
   const path = record.path(at, which, c, relative);
-  const all = fixed ? record.epochs.map((_, i) => record.path(i, which, c, relative)) : [path];
-  const range = (of, zero = false) => roundRange(all.flatMap((one) => [...one[of]]), zero);
+  const range = (of, zero = false) =>
+    (fixed ? record.range(of, which, c, relative, zero) : roundRange(path[of], zero));
   const ends = [path.values[0], path.values.at(-1)];
 
   outputs.frame([0, 1], range("values"), `from ${number(ends[0])} to ${number(ends[1])}`);
@@ -180,10 +200,11 @@ function drawPath({ outputs, slopes, gaps }, record, { at, which, c, relative, f
   }
 }
 
-/** A measure against the recorded epochs, with a mark at the present one. */
-function drawSeries(panel, series, at) {
-  const there = series.map((value, k) => [k, value]).filter(([, value]) => Number.isFinite(value));
-  panel.frame([0, Math.max(series.length - 1, 1)], roundRange(series, true), `${number(series[at])} at this epoch`);
-  panel.set("curve", panel.line(there.map(([k]) => k), there.map(([, value]) => value)));
-  panel.markAt(at, series[at]);
+/** A measure against the epoch, with a mark at the present one. */
+function drawSeries(panel, epochs, series, at) {
+  const there = [...series.keys()].filter((k) => Number.isFinite(series[k]));
+  const [first, last] = [epochs[0], epochs.at(-1)];
+  panel.frame([first, Math.max(last, first + 1)], roundRange(series, true), `${number(series[at])} at this epoch`);
+  panel.set("curve", panel.line(there.map((k) => epochs[k]), there.map((k) => series[k])));
+  panel.markAt(epochs[at], series[at]);
 }
