@@ -112,6 +112,36 @@ def test_the_curve_is_the_recorded_output(browser, show, explorer, recorded):
         assert np.abs(drawn - (scale * wanted + offset)).max() < 0.15  # pixels
 
 
+def heights(browser, selector):
+    """The last vertical position, in pixels, of each stroke of the paths of a chart."""
+    found = browser.find_elements(By.CSS_SELECTOR, selector)
+    return [re.findall(r"V(-?[\d.]+)", path.get_attribute("d")) for path in found]
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_the_stems_are_the_recorded_gaps(browser, show, explorer, recorded, relative):
+    traces, _, _ = recorded
+    show(explorer, epoch=2, normalised=relative)
+    path = (ir.normalize(traces[2], traces[0]) if relative else traces[2])[0]
+    stems = heights(browser, ".charts .chart:nth-child(3) path[class^=layer]")
+    assert len(stems) == 2
+    drawn = np.array([float(y) for layer in stems for y in layer])
+    gaps = path.gaps[:, explorer.output]
+    wanted = torch.cat([gaps[path.layer == layer] for layer in (0, 1)]).numpy()
+    scale, offset = np.polyfit(wanted, drawn, 1)
+    assert scale < 0 and np.abs(drawn - (scale * wanted + offset)).max() < 0.15  # pixels
+
+
+def test_the_steps_are_the_recorded_slopes(browser, show, explorer, recorded):
+    traces, _, _ = recorded
+    show(explorer, epoch=2)
+    (steps,) = heights(browser, ".charts .chart:nth-child(2) .curve")
+    wanted = traces[2][0].slopes[1:, explorer.output].numpy()
+    drawn = np.array([float(y) for y in steps])
+    scale, offset = np.polyfit(wanted, drawn, 1)
+    assert scale < 0 and np.abs(drawn - (scale * wanted + offset)).max() < 0.15  # pixels
+
+
 def test_the_keyboard_moves_the_epoch(browser, show, explorer):
     show(explorer)
     assert epoch_shown(browser) == 4
