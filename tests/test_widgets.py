@@ -10,7 +10,7 @@ import papermill
 import pytest
 import torch
 import traitlets
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("selenium", reason="tests in a browser need the extra test")
@@ -103,6 +103,7 @@ networks = st.builds(
 def test_the_javascript_tracer_is_the_tracer(script, net, seed, size):
     x0, x1 = (size * x for x in ends(seed, 1, net[0].in_features))
     expected = trace(net, (x0, x1))
+    assume((expected.t.diff() > 1e-12).all())  # which of two is first would be left to rounding
     found = script("tracer.trace(net, a, b)", net=as_javascript(net), a=x0[0].tolist(),
                    b=x1[0].tolist())  # fmt: skip
     assert found["layer"] == expected.layer.tolist() and found["unit"] == expected.unit.tolist()
