@@ -146,6 +146,7 @@ class Verdict:
             "seeds": self.effect.n,
             "independent": self.independent,
             "scope": self.scope,
+            "details": self.details,
             "figure": self.figure,
         }
 
