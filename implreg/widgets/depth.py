@@ -2,14 +2,17 @@
 
 import numpy as np
 import traitlets
+from numpy.typing import NDArray
 
 from implreg.figures import Figure, show, style
-from implreg.figures.display import CATEGORIES, new_figure, number
+from implreg.figures.display import CATEGORIES, INK, MUTED, legend, new_figure, number
+from implreg.networks import mlp
+from implreg.theory import at_initialisation
 from implreg.tracing import Trace, trace
 from implreg.widgets.bundle import notebook_module
 from implreg.widgets.explorer import Explorer
 from implreg.widgets.random_networks import mix_in, random_network, start
-from implreg.widgets.walk import samples
+from implreg.widgets.walk import samples, typical
 
 NETWORKS = 100
 ORDERS = 8
@@ -60,28 +63,55 @@ class DepthExplorer(Explorer):
         return [trace(random_network(2, self.width, self.depth, seed=seed), ends) for seed in seeds]
 
     def still(self) -> Figure:
-        """The slope against the switches passed, and its own gaps in random order."""
-        path = trace(random_network(2, self.width, self.depth, seed=self.seed), samples(self.angle))
-        slopes, gaps = (x[:, 0].numpy() for x in (path.slopes, path.gaps))
-        orders = [
-            np.argsort(mix_in(mix_in(start(), self.shuffle * ORDERS + k), np.arange(len(gaps))))
-            for k in range(ORDERS)
+        """The slope beside its own gaps in random order, and theory's bridge ratio by depth."""
+        ends, unit = samples(self.angle), typical(self.angle)
+        path = trace(random_network(2, self.width, self.depth, seed=self.seed), ends)
+        slopes, gaps = (x[:, 0].numpy() / unit for x in (path.slopes, path.gaps))
+        orders = [random_order(len(gaps), self.shuffle * ORDERS + k) for k in range(ORDERS)]
+        walks = [slopes[0] + np.append(0, gaps[order].cumsum()) for order in orders]
+        shares = np.linspace(0, 1, len(slopes))
+        depths = range(1, 9)
+        ratios = [
+            float(at_initialisation(mlp(2, *[1] * depth, 1, seed=0), ends).bridge_ratio)
+            for depth in depths
         ]
-        walks = [slopes[0] + np.concatenate([[0], gaps[order].cumsum()]) for order in orders]
-        shares = np.arange(len(slopes)) / max(len(gaps), 1)
         with style():
-            canvas = new_figure(3.6)
-            panel = canvas.add_subplot()
-            for k, walk in reversed(list(enumerate(walks))):
-                alpha, thick = (0.35, 1) if k else (1, 1.6)
-                panel.plot(shares, walk, color=CATEGORIES[1], alpha=alpha, linewidth=thick)
-            panel.plot(shares, slopes, color=CATEGORIES[0], linewidth=2)
-            panel.set_xlabel("share of the switches passed")
-            panel.set_ylabel("slope dφ/dt")
-        spread = max(float(np.ptp(walk)) for walk in walks)
+            canvas = new_figure(5.4)
+            top, bottom = canvas.subplots(2, 1, height_ratios=[1.6, 1])
+            for walk in walks[1:]:
+                top.plot(shares, walk, color=CATEGORIES[1], alpha=0.35, linewidth=1)
+            lines = top.plot(shares, walks[0], color=CATEGORIES[1], linewidth=1.6,
+                             label="same gaps, random order")  # fmt: skip
+            lines += top.plot(shares, slopes, color=CATEGORIES[0], linewidth=2, label="the network")
+            top.set_xlabel("share of the switches passed")
+            top.set_ylabel("slope")
+            bottom.axhline(1, color=MUTED, linewidth=1)
+            lines += bottom.plot(depths, ratios, "--", color=MUTED, label="theory")
+            bottom.plot([self.depth], [ratios[self.depth - 1]], "o", color=INK)
+            bottom.set_ylim(0, 1.2)
+            bottom.set_xlabel("hidden layers")
+            bottom.set_ylabel("bridge ratio")
+            for panel, letter in ((top, "a"), (bottom, "b")):
+                panel.set_title(letter, loc="left", fontweight="bold")
+            legend(canvas, lines)
+        own, *others = (_straying(walk) for walk in (slopes, *walks))
+        layers = f"{self.depth} hidden layer{'s' if self.depth > 1 else ''}"
         return show(canvas, alt=(
-            f"Slope of a random network with {self.depth} hidden layers against the share of its "
-            f"{len(gaps):,} switches passed, and {ORDERS} walks of the same gaps in random order, "
-            f"from the same start to the same end. The slope spans {number(float(np.ptp(slopes)))},"
-            f" the widest walk {number(spread)}."
+            f"Slope of a random network with {layers}, in units of the typical slope, against the "
+            f"share of its {len(gaps):,} switches passed, and {ORDERS} walks of the same gaps in "
+            f"random order. The slope strays {number(own)} from the line between its ends; in "
+            f"random order {sum(other > own for other in others)} of {ORDERS} walks stray farther. "
+            f"Below, theory's bridge ratio against depth: {number(ratios[0])} with one hidden "
+            f"layer, {number(ratios[self.depth - 1])} with {self.depth}, {number(ratios[-1])} with "
+            f"{depths[-1]}."
         ))  # fmt: skip
+
+
+def random_order(count: int, order: int) -> NDArray[np.int64]:
+    """The random order that the page draws under a number, (count,)."""
+    return np.argsort(mix_in(mix_in(start(), order), np.arange(count)), kind="stable")
+
+
+def _straying(walk: NDArray[np.float64]) -> float:
+    """How far a walk is from the line between its first and last place, at most."""
+    return float(np.abs(walk - np.linspace(walk[0], walk[-1], len(walk))).max())

@@ -80,3 +80,22 @@ export function midPathDeviation(line, depth) {
   const c = (s, t) => slopeCovariance(line, depth, s, t);
   return Math.sqrt(Math.max(c(half, half) + (c(0, 0) + c(1, 1) + 2 * c(0, 1)) / 4 - c(0, half) - c(half, 1), 0));
 }
+
+/** Variance of the slope at t less the slope at the start, one hidden layer (T3, T4). */
+export function walkVariance(line, t) {
+  const [a, b] = [line.angle(0), line.angle(t)];
+  return (4 / Math.PI) * line.length ** 2 * ((b - a) / 2 + (Math.sin(2 * b) - Math.sin(2 * a)) / 4);
+}
+
+/**
+ * The variance ratio over a share of all switches if gaps were uncorrelated, samples of equal norm:
+ * not quite 1, as gaps are larger in the middle of the path than at its ends.
+ */
+export function uncorrelatedRatio(line, share) {
+  const half = line.angle(1);
+  const theta = 2 * half;
+  if (!(share < 1) || !(theta > 0)) return 1;
+  const integral = (x) => x ** 2 / 4 - Math.cos(2 * x) / 8;
+  const grown = 2 * (integral(half) - integral(half - share * theta));
+  return grown / ((1 - share) * theta * share * (half + Math.sin(theta) / 2));
+}

@@ -1,16 +1,18 @@
 import { announcer, button, numbers, slider } from "./controls.js";
 import { html, oncePerFrame } from "./dom.js";
-import { fixed, number } from "./format.js";
-import { measure, ofOutput } from "./measures.js";
+import { number } from "./format.js";
+import { measure } from "./measures.js";
 import { randomNetwork } from "./network.js";
+import { ANGLES, inUnits, pairAt, samplesAt } from "./pair.js";
 import { Panel, followWidth, logTicks, roundRange } from "./panel.js";
-import { chordDeviation, expected, lineThrough, midPathDeviation, slopeCovariance } from "./theory.js";
-import { trace } from "./tracer.js";
+import { shallow } from "./shallow.js";
+import { chordDeviation, expected, lineThrough, outputCovariance, walkVariance } from "./theory.js";
 
 const WIDTHS = Array.from({ length: 11 }, (_, k) => 2 ** k);
-const ANGLES = Array.from({ length: 35 }, (_, k) => 5 * (k + 1)); // degrees
 const NETWORKS = 12;
 const GRID = Array.from({ length: 101 }, (_, k) => k / 100);
+const ROOM = 1.5; // of a chart, over theory's band: it holds three standard deviations at any width
+const HAIR = 1 / 400; // of the path
 const STATE = ["width", "angle", "seed"];
 
 /**
@@ -23,13 +25,14 @@ export function render({ model, el }) {
     for (const [name, value] of Object.entries(values)) model.set(name, value);
     model.save_changes();
   };
-  const walks = new Panel({ label: "slope less its start: a random walk", height: 170 });
-  const chords = new Panel({ label: "output less its chord", height: 150, xlabel: "position t on the path" });
+  const walks = new Panel({ label: "slope less its start: a random walk", height: 160 });
+  const outputs = new Panel({ label: "output and its chord", height: 110 });
+  const chords = new Panel({ label: "output less its chord", height: 110, xlabel: "position t on the path" });
   const sizes = new Panel({
     label: "both measures against width", height: 170, xlabel: "width", yticks: logTicks,
     xticks: () => WIDTHS.filter((_, k) => k % 2 === 0).map((n) => [Math.log2(n), number(n)]),
+    scrub: (power) => change({ width: 2 ** Math.min(Math.max(Math.round(power), 0), 10) }),
   });
-  const panels = [walks, chords, sizes];
   const controls = {
     width: slider({
       label: "width", values: WIDTHS, value: model.get("width"),
@@ -43,66 +46,86 @@ export function render({ model, el }) {
   const another = button("Other networks", () => change({ seed: (model.get("seed") + NETWORKS) % 2 ** 30 }));
   const again = button("Start again", () => change(first));
   const table = numbers(
-    ["switches", "gradient gap deviation", "gradient deflection", "mid-path deflection", "fluctuation"],
-    ["bold", `${NETWORKS} networks`, "theory"],
+    ["switches", "gradient gap deviation", "gradient deflection", "fluctuation"], ["bold", `all ${NETWORKS}`, "expected"],
   );
   const sentence = announcer();
-  const legend = html(
-    "div", { class: "legend" },
-    html("span", {}, html("span", { class: "sample", style: "background:var(--category-1)" }), "gradient gap deviation"),
-    html("span", {}, html("span", { class: "sample", style: "background:var(--category-2)" }), "gradient deflection"),
+  const measures = html("div", { class: "legend key" }, swatch("points", "gradient gap deviation"), swatch("points two", "gradient deflection"));
+  const lines = html(
+    "div", { class: "legend key" }, swatch("bold", "one network"), swatch("thin", `${NETWORKS - 1} more`),
+    swatch("area", "theory: 95 % at each t"), swatch("dashed", "chord; theory"),
   );
-  const left = html(
-    "div", { class: "side" }, controls.width.element, controls.angle.element, another, again, table.element,
+  const side = html(
+    "div", { class: "side" }, controls.width.element, controls.angle.element,
+    html("div", { class: "buttons" }, another, again),
   );
-  const charts = html("div", { class: "charts" }, walks.element, chords.element, sizes.element, legend);
-  const root = html("div", { class: "implreg-explorer walk" }, left, charts, ...sentence.elements);
+  const beside = html("div", { class: "beside" }, sizes.element, measures);
+  const charts = html("div", { class: "charts" }, walks.element, outputs.element, chords.element, lines);
+  const units = html("p", { class: "note" }, "Slopes, gaps and outputs are in units of the typical slope "
+    + "between the samples (root mean square over networks), which is the same at every width.");
+  const root = html("div", { class: "implreg-explorer walk" }, side, charts, beside, table.element, ...sentence.elements, units);
 
-  const seen = new Map(); // widths that the reader has been at, with both measures
-  let seenWith = "";
+  const networks = new Networks();
   const draw = () => {
     const [width, angle, seed] = STATE.map((name) => model.get(name));
-    const radians = (angle * Math.PI) / 180;
-    const ends = [[1, 0], [Math.cos(radians), Math.sin(radians)]];
-    const paths = Array.from({ length: NETWORKS }, (_, k) => pathOf(ends, width, seed + k));
+    const { ends, typical } = pairAt(angle);
+    const line = lineThrough(...ends);
+    const theory = (n) => inTypical(expected({ start: ends[0], end: ends[1], width: n, depth: 1 }), typical);
+    const paths = networks.paths(width, angle, seed);
     const found = paths.map(measure);
     const pooled = pool(found);
-    const line = lineThrough(...ends);
-    const theory = expected({ start: ends[0], end: ends[1], width, depth: 1 });
-    drawWalks(walks, paths, line);
-    drawChords(chords, paths, line);
-    const settings = `${angle} ${seed}`;
-    if (settings !== seenWith) seen.clear();
-    seenWith = settings;
-    seen.set(width, pooled);
-    drawSizes(sizes, seen, width, (n) => expected({ start: ends[0], end: ends[1], width: n, depth: 1 }));
+    const here = { ...theory(width), fluctuation: between(model.get("expected"), angle) };
+    drawWalks(walks, paths, line, typical);
+    drawOutputs(outputs, paths, line, typical);
+    drawChords(chords, paths, line, typical);
+    drawSizes(sizes, networks.pooled(angle, seed), width, found[0], theory);
     controls.width.set(width);
     controls.angle.set(angle);
-    const words = (m) => [m.switches, m.gapDeviation, m.deflection, m.midPath, m.fluctuation].map(number);
-    table.set(0, words(found[0]));
-    table.set(1, words(pooled));
-    table.set(2, words({ ...theory, midPath: midPathDeviation(line, 1), fluctuation: NaN }));
-    sentence.say(
-      `${number(width)} unit${width === 1 ? "" : "s"}: ${fixed(pooled.switches, 1)} switches on average, each of about `
-      + `${number(pooled.gapDeviation)}; together they bend the slope by about ${number(pooled.deflection)}, at every width. `
-      + `The output stays within ${number(pooled.fluctuation)} of its chord.`,
-    );
+    const words = (m) => [m.switches, m.gapDeviation, m.deflection, m.fluctuation].map(number);
+    [found[0], pooled, here].forEach((m, column) => table.set(column, words(m)));
+    sentence.say(describe(width, paths[0], found[0], here));
   };
   const redraw = oncePerFrame(draw);
   for (const name of STATE) model.on(`change:${name}`, redraw);
   draw();
   el.append(root);
-  const stop = followWidth(charts, panels, draw);
+  const stops = [followWidth(charts, [walks, outputs, chords], draw), followWidth(beside, [sizes], draw)];
   return () => {
-    stop();
+    for (const stop of stops) stop();
     for (const name of STATE) model.off(`change:${name}`, redraw);
   };
 }
 
-function pathOf(ends, width, seed) {
-  const network = randomNetwork({ inputs: 2, width, depth: 1, scale: 1, seed });
-  const [start, end] = ends.map((point) => point.map((x) => x * Math.SQRT2));
-  return ofOutput(trace(network, start, end), 0);
+/** Networks with their paths; weights that have been drawn, and what is known of all widths, stay. */
+class Networks {
+  constructor() {
+    this.weights = new Map();
+    this.known = { of: "", pooled: [] };
+  }
+
+  /** Paths at one width, in units of the typical slope. */
+  paths(width, angle, seed) {
+    const [start, end] = samplesAt(angle);
+    const { typical } = pairAt(angle);
+    return Array.from({ length: NETWORKS }, (_, k) => inUnits(shallow(this.#network(width, seed + k), start, end), typical));
+  }
+
+  /** Measures at each width, pooled over networks. */
+  pooled(angle, seed) {
+    const of = `${angle} ${seed}`;
+    if (this.known.of !== of) {
+      this.known = { of, pooled: WIDTHS.map((width) => pool(this.paths(width, angle, seed).map(measure))) };
+    }
+    return this.known.pooled;
+  }
+
+  #network(width, seed) {
+    const name = `${width} ${seed}`;
+    if (!this.weights.has(name)) {
+      if (this.weights.size > 20 * NETWORKS) this.weights.clear();
+      this.weights.set(name, randomNetwork({ inputs: 2, width, depth: 1, scale: 1, seed }));
+    }
+    return this.weights.get(name);
+  }
 }
 
 /** Root mean squares over networks, as the book pools them; means of switches and fluctuations. */
@@ -114,49 +137,90 @@ function pool(found) {
     switches,
     gapDeviation: switches > 0 ? Math.sqrt(variation / switches) : NaN,
     deflection: Math.sqrt(variation) / 2,
-    midPath: Math.sqrt(mean((one) => one.midPath ** 2)),
     fluctuation: mean((one) => one.fluctuation),
   };
 }
 
-function drawWalks(panel, paths, line) {
-  const c = (s, t) => slopeCovariance(line, 1, s, t);
-  const spread = GRID.map((t) => 2 * Math.sqrt(Math.max(c(0, 0) + c(t, t) - 2 * c(0, t), 0)));
-  const walks = paths.map((path) => path.slopes.map((slope) => slope - path.slopes[0]));
-  const range = roundRange([...spread, ...spread.map((x) => -x), ...walks.flatMap((walk) => [...walk])]);
-  panel.frame([0, 1], range, `${paths.length} walks from 0, theory has two standard deviations of ${number(spread[100])} at the end`);
-  panel.set("band", panel.area(GRID, spread.map((x) => -x), spread));
-  panel.set("zero", panel.line([0, 1], [0, 0]));
-  panel.set("faint", paths.slice(1).map((path, k) => panel.steps(path.starts, walks[k + 1], 1)).join(""));
-  panel.set("curve", panel.steps(paths[0].starts, walks[0], 1));
+function inTypical({ switches, gapDeviation, deflection }, typical) {
+  return { switches, gapDeviation: gapDeviation / typical, deflection: deflection / typical };
 }
 
-function drawChords(panel, paths, line) {
-  const spread = GRID.map((t) => 2 * chordDeviation(line, 1, t));
-  const bends = paths.map(({ starts, values, end }) => [...values.map((value, k) => value - values[0] - starts[k] * (end - values[0])), 0]);
-  panel.frame([0, 1], roundRange([...spread, ...spread.map((x) => -x), ...bends.flat()]),
+/** What Python knows of the slider's angles, linear between them. */
+function between({ angles, fluctuation }, angle) {
+  const above = angles.findIndex((one) => one >= angle);
+  if (above <= 0) return fluctuation[above < 0 ? angles.length - 1 : 0];
+  const share = (angle - angles[above - 1]) / (angles[above] - angles[above - 1]);
+  return fluctuation[above - 1] + share * (fluctuation[above] - fluctuation[above - 1]);
+}
+
+function drawWalks(panel, paths, line, typical) {
+  const spread = GRID.map((t) => (2 * Math.sqrt(walkVariance(line, t))) / typical);
+  const { slopes } = paths[0];
+  panel.frame([0, 1], roundRange([-ROOM * spread[100], ROOM * spread[100]]),
+    `${paths.length} walks from 0, the bold one to ${number(slopes[slopes.length - 1] - slopes[0])}; theory has two standard deviations of ${number(spread[100])} at the end`);
+  panel.set("band", panel.area(GRID, spread.map((x) => -x), spread));
+  drawAll(panel, paths, (path) => panel.steps(path.starts, path.slopes.map((slope) => slope - path.slopes[0]), 1));
+}
+
+function drawOutputs(panel, paths, line, typical) {
+  const most = (2.6 * Math.sqrt(outputCovariance(line, 1, 0, 0))) / typical;
+  const { values, end } = paths[0];
+  panel.frame([0, 1], roundRange([-most, most]), `${paths.length} outputs, the bold one from ${number(values[0])} to ${number(end)}`);
+  panel.set("chord", panel.line([0, 1], [values[0], end]));
+  drawAll(panel, paths, (path) => outline(panel, path, (value) => value));
+}
+
+function drawChords(panel, paths, line, typical) {
+  const spread = GRID.map((t) => (2 * chordDeviation(line, 1, t)) / typical);
+  const most = ROOM * Math.max(...spread);
+  panel.frame([0, 1], roundRange([-most, most]),
     `${paths.length} outputs, theory has two standard deviations of ${number(spread[50])} in the middle`);
   panel.set("band", panel.area(GRID, spread.map((x) => -x), spread));
-  panel.set("zero", panel.line([0, 1], [0, 0]));
-  panel.set("faint", paths.slice(1).map((path, k) => panel.line([...path.starts, 1], bends[k + 1])).join(""));
-  panel.set("curve", panel.line([...paths[0].starts, 1], bends[0]));
+  drawAll(panel, paths, (path) => outline(panel, path, (value, t) => value - path.values[0] - t * (path.end - path.values[0])));
 }
 
-/** Both measures against width: theory as lines, what was measured at the widths seen as dots. */
-function drawSizes(panel, seen, width, theory) {
-  const log = (value) => Math.log10(value);
+/** An output along the path, without knots that are closer than a line is wide. */
+function outline(panel, { starts, values, end }, of) {
+  const [ts, ys] = [[], []];
+  starts.forEach((t, k) => {
+    if (k && t - ts[ts.length - 1] < HAIR) return;
+    ts.push(t);
+    ys.push(of(values[k], t));
+  });
+  return panel.line([...ts, 1], [...ys, of(end, 1)]);
+}
+
+/** The first path bold, the others faint behind it. */
+function drawAll(panel, paths, shape) {
+  panel.set("faint", paths.slice(1).map(shape).join(""));
+  panel.set("curve", shape(paths[0]));
+}
+
+/** Both measures against width: theory as lines, all networks as dots, the bold one with a ring. */
+function drawSizes(panel, pooled, width, bold, theory) {
   const lines = WIDTHS.map(theory);
-  const values = [...lines, ...seen.values()].flatMap((m) => [log(m.gapDeviation), log(m.deflection)]);
-  panel.frame([0, 10], roundRange(values),
-    `gradient gap deviation ${number(seen.get(width).gapDeviation)}, gradient deflection ${number(seen.get(width).deflection)} at ${number(width)} units`);
   const x = WIDTHS.map(Math.log2);
-  const dots = (of) => {
-    const there = [...seen].filter(([, m]) => m[of] > 0);
-    return panel.dots(there.map(([n]) => Math.log2(n)), there.map(([, m]) => log(m[of])));
-  };
-  panel.set("theory gap", panel.line(x, lines.map((m) => log(m.gapDeviation))), "stroke:var(--category-1)");
-  panel.set("theory bend", panel.line(x, lines.map((m) => log(m.deflection))), "stroke:var(--category-2)");
-  panel.set("dots gap", dots("gapDeviation"), "fill:var(--category-1)");
-  panel.set("dots bend", dots("deflection"), "fill:var(--category-2)");
+  panel.frame([-0.4, 10.4], [Math.log10(lines[10].gapDeviation / 2), Math.log10(lines[0].gapDeviation * 2.5)],
+    `by theory the gradient gap deviation falls from ${number(lines[0].gapDeviation)} at one unit to ${number(lines[10].gapDeviation)} at 1,024, `
+    + `as the root of the width, and the gradient deflection stays at ${number(lines[0].deflection)}; the bold network has ${number(bold.gapDeviation)} and ${number(bold.deflection)}`);
+  [["gapDeviation", "one"], ["deflection", "two"]].forEach(([of, name]) => {
+    const known = WIDTHS.map((_, k) => k).filter((k) => pooled[k][of] > 0);
+    panel.set(`theory ${name}`, panel.line(x, lines.map((m) => Math.log10(m[of]))));
+    panel.set(`points ${name}`, panel.dots(known.map((k) => x[k]), known.map((k) => Math.log10(pooled[k][of]))));
+    panel.set(`ring ${name}`, bold[of] > 0 ? panel.dots([Math.log2(width)], [Math.log10(bold[of])]) : "");
+  });
   panel.markAt(Math.log2(width));
+}
+
+function describe(width, { slopes, gaps }, bold, theory) {
+  const units = `${number(width)} unit${width === 1 ? "" : "s"}`;
+  if (!gaps.length) return `${units}: no unit of the bold network switches on the way, so that its slope takes no step and its output is straight.`;
+  const far = Math.abs(slopes[gaps.length] - slopes[0]);
+  return `${units}: the slope of the bold network takes ${number(gaps.length)} step${gaps.length === 1 ? "" : "s"} of about `
+    + `${number(bold.gapDeviation)} and ends ${number(far)} from its start; theory has a standard deviation of ${number(2 * theory.deflection)}, `
+    + `at every width. Its output stays within ${number(bold.fluctuation)} of a straight line.`;
+}
+
+function swatch(kind, words) {
+  return html("span", {}, html("span", { class: `swatch ${kind}` }), words);
 }
