@@ -16,12 +16,16 @@ pytest.importorskip(
 )
 
 from selenium import webdriver
+from torch import nn
 
 from implreg.widgets.bundle import page_script
 from implreg.widgets.explorer import PAGE_TYPE, Explorer
 
 PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
 DESKTOP = {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+LIBRARY = (
+    "tracer", "network", "measures", "theory", "format", "panel", "shallow", "correlated", "pair",
+)  # fmt: skip
 FLAGS = (
     "--headless=new",
     "--no-sandbox",
@@ -133,3 +137,17 @@ def as_number(words):
         )  # fmt: skip
         return float(digits) * 10 ** float(raised)
     return float(words)
+
+
+def as_javascript(net):
+    """A fully connected network as the JavaScript has it, for JSON."""
+    return [
+        {
+            "weights": layer.weight.flatten().tolist(),
+            "biases": layer.bias.tolist(),
+            "inputs": layer.in_features,
+            "outputs": layer.out_features,
+        }
+        for layer in net
+        if isinstance(layer, nn.Linear)
+    ]

@@ -82,3 +82,35 @@ def browser(tmp_path_factory):
 
     with _browser.chromium(tmp_path_factory.mktemp("browser")) as driver:
         yield driver
+
+
+@pytest.fixture(scope="module")
+def script(browser, tmp_path_factory):
+    """Call functions of the JavaScript modules: script("tracer.trace(a, b, c)", a=..., ...)."""
+    from _browser import LIBRARY
+
+    from implreg.widgets.bundle import modules, scope
+
+    page = tmp_path_factory.mktemp("library") / "index.html"
+    held = ", ".join(f"{name}: {scope(name)}" for name in LIBRARY)
+    page.write_text(
+        f"<!doctype html><meta charset='utf-8'><script>window.library = (() => "
+        f"{{ {modules(*LIBRARY)} return {{ {held} }}; }})();</script>",
+        encoding="utf-8",
+    )
+    browser.get(page.as_uri())
+
+    def call(expression, **arguments):
+        assert browser.current_url == page.as_uri() or browser.get(page.as_uri()) is None
+        names = ", ".join(arguments)
+        plain = (
+            "JSON.parse(JSON.stringify(value, (_, x) => ArrayBuffer.isView(x) ? Array.from(x) "
+            ": Number.isNaN(x) ? null : x))"
+        )
+        source = (
+            f"const {{ {', '.join(LIBRARY)} }} = window.library;"
+            f"const value = (({names}) => {expression})(...arguments); return {plain};"
+        )
+        return browser.execute_script(source, *arguments.values())
+
+    return call

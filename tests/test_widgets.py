@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 pytest.importorskip("selenium", reason="tests in a browser need the extra test")
 
 import _browser
-from _browser import all_text, assert_sound, settle, shown_numbers
+from _browser import all_text, as_javascript, assert_sound, settle, shown_numbers
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -26,11 +26,10 @@ from implreg.errors import InputError
 from implreg.networks import Initialisation, mlp
 from implreg.tracing import polyline, trace
 from implreg.widgets import path_explorer, random_network
-from implreg.widgets.bundle import JS, modules, notebook_module, scope
+from implreg.widgets.bundle import JS, notebook_module, scope
 from implreg.widgets.explorer import PAGE_TYPE
 
 TOLERANCE = 1e-9
-LIBRARY = ("tracer", "network", "measures", "theory", "format", "panel")
 
 
 def ends(seed=0, paths=4, inputs=64):
@@ -39,47 +38,6 @@ def ends(seed=0, paths=4, inputs=64):
 
 
 # JavaScript
-
-
-@pytest.fixture(scope="module")
-def script(browser, tmp_path_factory):
-    """Call functions of the JavaScript modules: script("tracer.trace(a, b, c)", a=..., ...)."""
-    page = tmp_path_factory.mktemp("library") / "index.html"
-    held = ", ".join(f"{name}: {scope(name)}" for name in LIBRARY)
-    page.write_text(
-        f"<!doctype html><meta charset='utf-8'><script>window.library = (() => "
-        f"{{ {modules(*LIBRARY)} return {{ {held} }}; }})();</script>",
-        encoding="utf-8",
-    )
-    browser.get(page.as_uri())
-
-    def call(expression, **arguments):
-        assert browser.current_url == page.as_uri() or browser.get(page.as_uri()) is None
-        names = ", ".join(arguments)
-        plain = (
-            "JSON.parse(JSON.stringify(value, (_, x) => ArrayBuffer.isView(x) ? Array.from(x) "
-            ": Number.isNaN(x) ? null : x))"
-        )
-        source = (
-            f"const {{ {', '.join(LIBRARY)} }} = window.library;"
-            f"const value = (({names}) => {expression})(...arguments); return {plain};"
-        )
-        return browser.execute_script(source, *arguments.values())
-
-    return call
-
-
-def as_javascript(net):
-    return [
-        {
-            "weights": layer.weight.flatten().tolist(),
-            "biases": layer.bias.tolist(),
-            "inputs": layer.in_features,
-            "outputs": layer.out_features,
-        }
-        for layer in net
-        if isinstance(layer, torch.nn.Linear)
-    ]
 
 
 networks = st.builds(

@@ -29,8 +29,8 @@ def depth_explorer() -> "DepthExplorer":
 
     >>> explorer = depth_explorer()
     >>> explorer.depth = 2
-    >>> len(explorer.traces)
-    100
+    >>> explorer.angle
+    90
     """
     return DepthExplorer()
 

@@ -34,8 +34,8 @@ def walk_explorer() -> "WalkExplorer":
 
     >>> explorer = walk_explorer()
     >>> explorer.width = 4
-    >>> len(explorer.traces)
-    12
+    >>> explorer.angle
+    90
     """
     return WalkExplorer()
 
