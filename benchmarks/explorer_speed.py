@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from _measure import say, seconds, show
 from selenium import webdriver
+from selenium.webdriver.support.ui import WebDriverWait
 
 import implreg as ir
 from implreg.widgets import path_explorer
@@ -82,6 +83,7 @@ def measure(driver: webdriver.Chrome, folder: Path, width: int, depth: int, move
         encoding="utf-8",
     )
     driver.get((folder / "index.html").as_uri())
+    WebDriverWait(driver, 10).until(lambda d: d.find_elements("css selector", ".implreg-explorer"))
     driver.execute_async_script(MOVE, moves // 4)  # the first ones warm up
     found = driver.execute_async_script(MOVE, moves)
     took = np.array(found["took"])

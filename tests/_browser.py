@@ -16,6 +16,7 @@ pytest.importorskip(
 )
 
 from selenium import webdriver
+from selenium.webdriver.support.ui import WebDriverWait
 from torch import nn
 
 from implreg.widgets.bundle import page_script
@@ -91,6 +92,34 @@ def explorer_page(explorer: Explorer, folder: Path, **changes: Any) -> str:
         encoding="utf-8",
     )
     return (folder / "index.html").as_uri()
+
+
+def open_explorer(browser, explorer, folder, **changes):
+    """Open a page with an explorer, and wait until it is there; see `explorer_page`."""
+    browser.get(explorer_page(explorer, folder, **changes))
+    WebDriverWait(browser, 10).until(
+        lambda driver: driver.find_elements("css selector", f".implreg-explorer.{explorer.name}")
+    )
+
+
+def mount_explorers(browser):
+    """Go to every explorer of the page, so that it is mounted, and back to the top."""
+    browser.execute_async_script(
+        "const done = arguments[0], pause = () => new Promise((go) => setTimeout(go, 150));"
+        "(async () => {"
+        "  for (const holder of document.querySelectorAll('script.explorer-state')) {"
+        "    let place = holder;"
+        "    while (place && !place.querySelector('img')) place = place.previousElementSibling;"
+        "    place.scrollIntoView({ behavior: 'instant' });"
+        "    await pause();"
+        "  }"
+        "  window.scrollTo({ top: 0, behavior: 'instant' });"
+        "  await pause();"
+        "})().then(done);"
+    )
+    states = browser.find_elements("css selector", "script.explorer-state")
+    mounted = browser.find_elements("css selector", ".implreg-explorer")
+    assert len(mounted) == len(states), f"{len(mounted)} of {len(states)} explorers are mounted"
 
 
 def settle(browser):

@@ -15,7 +15,7 @@ import pytest
 
 pytest.importorskip("selenium", reason="the site's tests need the extra test: pip install .[test]")
 
-from _browser import DESKTOP, PHONE
+from _browser import DESKTOP, PHONE, mount_explorers
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
@@ -62,6 +62,7 @@ def visit(browser: webdriver.Chrome, site: str) -> Callable[..., list[dict[str, 
             "const all = pictures.map(picture => picture.decode().catch(() => {}));"
             "Promise.all(all).then(() => setTimeout(done, 100));"
         )
+        mount_explorers(browser)
         return browser.get_log("browser")
 
     return open_page

@@ -49,8 +49,7 @@ def show(browser, tmp_path):
 
     def open_page(explorer, **changes):
         browser.get_log("browser")
-        browser.get(_browser.explorer_page(explorer, tmp_path, **changes))
-        assert browser.find_elements(By.CSS_SELECTOR, ".implreg-explorer.training")
+        _browser.open_explorer(browser, explorer, tmp_path, **changes)
 
     yield open_page
     assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]

@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+import time
 
 import nbformat
 import numpy as np
@@ -187,8 +188,7 @@ def show(browser, tmp_path):
 
     def open_page(explorer, **changes):
         browser.get_log("browser")
-        browser.get(_browser.explorer_page(explorer, tmp_path, **changes))
-        assert browser.find_elements(By.CSS_SELECTOR, ".implreg-explorer")
+        _browser.open_explorer(browser, explorer, tmp_path, **changes)
 
     yield open_page
     assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
@@ -356,6 +356,7 @@ def test_without_javascript_or_svg_the_picture_stays(browser, tmp_path, broken):
         )["identifier"]
     try:
         browser.get(address)
+        time.sleep(0.5)  # an explorer that could be mounted would be
         still = browser.find_element(By.CSS_SELECTOR, "img[alt=still]")
         assert still.is_displayed() and still.size["width"] > 100
         assert not browser.find_elements(By.CSS_SELECTOR, ".implreg-explorer")

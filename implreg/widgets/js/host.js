@@ -1,8 +1,10 @@
 import { html } from "./dom.js";
 
+const NEAR = "600px"; // from the part of the page that is seen
+
 /**
  * Mount an explorer wherever the page has its state, in the place of its still picture, without a
- * kernel. Where something goes wrong the picture stays.
+ * kernel, when the reader comes near. Where something goes wrong the picture stays.
  */
 export function mount(name, render, styles) {
   const holders = document.querySelectorAll(`script.explorer-state[data-explorer="${name}"]`);
@@ -11,17 +13,29 @@ export function mount(name, render, styles) {
   }
   for (const holder of holders) {
     const still = lastPictureBefore(holder);
-    if (!still) continue;
-    const el = html("div");
-    still.before(el);
-    try {
-      render({ model: new Model(JSON.parse(holder.textContent)), el });
-      still.classList.add("explorer-still");
-    } catch (error) {
-      el.remove();
-      throw error;
-    }
+    if (still) whenNear(still, () => replace(still, JSON.parse(holder.textContent), render));
   }
+}
+
+function replace(still, state, render) {
+  const el = html("div");
+  still.before(el);
+  try {
+    render({ model: new Model(state), el });
+    still.classList.add("explorer-still");
+  } catch (error) {
+    el.remove();
+    throw error;
+  }
+}
+
+function whenNear(element, act) {
+  const observer = new IntersectionObserver((entries) => {
+    if (!entries.some((entry) => entry.isIntersecting)) return;
+    observer.disconnect();
+    act();
+  }, { rootMargin: NEAR });
+  observer.observe(element);
 }
 
 function lastPictureBefore(element) {
