@@ -10,7 +10,6 @@ driver must be installed (on Debian: apt-get install chromium chromium-driver).
 """
 
 import argparse
-import json
 import shutil
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from selenium import webdriver
 from selenium.webdriver.support.ui import WebDriverWait
 
 import implreg as ir
+from implreg.book.explorers import state_script
 from implreg.widgets import path_explorer
 from implreg.widgets.bundle import page_script
 
@@ -76,10 +76,12 @@ def measure(driver: webdriver.Chrome, folder: Path, width: int, depth: int, move
     explorer = path_explorer()
     explorer.width, explorer.depth = width, depth
     (folder / "explorer.js").write_text(page_script("path"), encoding="utf-8")
+    page = {"explorer": "path", "state": explorer.page_state()}
+    (folder / "state.js").write_text(state_script(page, "one"), encoding="utf-8")
     (folder / "index.html").write_text(
-        '<!doctype html><meta charset="utf-8"><body><div class="cell"><img alt="">'
-        '<script type="application/json" class="explorer-state" data-explorer="path">'
-        f'{json.dumps(explorer.page_state())}</script></div><script src="explorer.js"></script>',
+        '<!doctype html><meta charset="utf-8"><body><div><img alt="">'
+        '<div class="explorer-state" data-explorer="path" data-state="one"></div></div>'
+        '<script src="state.js"></script><script src="explorer.js"></script>',
         encoding="utf-8",
     )
     driver.get((folder / "index.html").as_uri())

@@ -1,6 +1,5 @@
 """Chromium for tests: started as the tests of the site and of the explorers need it."""
 
-import json
 import os
 import re
 import shutil
@@ -19,6 +18,7 @@ from selenium import webdriver
 from selenium.webdriver.support.ui import WebDriverWait
 from torch import nn
 
+from implreg.book.explorers import state_script
 from implreg.widgets.bundle import page_script
 from implreg.widgets.explorer import PAGE_TYPE, Explorer
 
@@ -81,14 +81,16 @@ def explorer_page(explorer: Explorer, folder: Path, **changes: Any) -> str:
     data, _ = explorer._repr_mimebundle_()
     page: Mapping[str, Any] = data[PAGE_TYPE]
     (folder / "explorer.js").write_text(page_script(page["explorer"]), encoding="utf-8")
-    state = json.dumps({**page["state"], **changes})
+    page = {**page, "state": {**page["state"], **changes}}
+    (folder / "state.js").write_text(state_script(page, "one"), encoding="utf-8")
     (folder / "index.html").write_text(
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>Explorer</title>'
         '<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">'
         f'<body><div class="cell"><img alt="still" src="data:image/png;base64,'
-        f'{data["image/png"]}"><script type="application/json" class="explorer-state" '
-        f'data-explorer="{page["explorer"]}">{state}</script></div>'
-        '<script defer src="explorer.js"></script></body></html>',
+        f'{data["image/png"]}"><div hidden class="explorer-state" data-state="one" '
+        f'data-explorer="{page["explorer"]}"></div></div>'
+        '<script defer src="state.js"></script><script defer src="explorer.js"></script>'
+        "</body></html>",
         encoding="utf-8",
     )
     return (folder / "index.html").as_uri()
@@ -107,7 +109,7 @@ def mount_explorers(browser):
     browser.execute_async_script(
         "const done = arguments[0], pause = () => new Promise((go) => setTimeout(go, 150));"
         "(async () => {"
-        "  for (const holder of document.querySelectorAll('script.explorer-state')) {"
+        "  for (const holder of document.querySelectorAll('.explorer-state')) {"
         "    let place = holder;"
         "    while (place && !place.querySelector('img')) place = place.previousElementSibling;"
         "    place.scrollIntoView({ behavior: 'instant' });"
@@ -117,7 +119,7 @@ def mount_explorers(browser):
         "  await pause();"
         "})().then(done);"
     )
-    states = browser.find_elements("css selector", "script.explorer-state")
+    states = browser.find_elements("css selector", ".explorer-state")
     mounted = browser.find_elements("css selector", ".implreg-explorer")
     assert len(mounted) == len(states), f"{len(mounted)} of {len(states)} explorers are mounted"
 

@@ -240,7 +240,9 @@ def stage_book(
         assert outcome.notebook is not None and outcome.run is not None
         executed = nbformat.read(outcome.notebook, as_version=4)
         staged = stage_chapter(outcome.chapter, executed)
-        explorers.write_scripts(executed, stage)
+        for cell in executed.cells:
+            name = f"{outcome.chapter.name}-{cell.id}"
+            explorers.write_scripts(cell.get("outputs", []), name, stage)
         page = Page(outcome.chapter, executed, staged, outcome.run)
         pages[outcome.chapter.name] = page
         for folder, notebook in (
@@ -291,8 +293,9 @@ def stage_chapter(chapter: Chapter, executed: nbformat.NotebookNode) -> nbformat
                 _stage_figure(chapter, cell)
         cells.append(cell)
         # A cell of its own, as the options of a figure hold for all outputs of a cell.
-        for number, html in enumerate(explorers.mounts(ran.outputs) if ran is not None else ()):
-            cells.append(nbformat.v4.new_markdown_cell(html, id=f"{cell.id}-live-{number}"))
+        if ran is not None:
+            for html in explorers.mounts(ran.outputs, f"{chapter.name}-{cell.id}"):
+                cells.append(nbformat.v4.new_markdown_cell(html, id=f"{cell.id}-live"))
     provenance = section(chapter, executed.metadata.implreg)
     cells.append(nbformat.v4.new_markdown_cell(provenance, id="provenance"))
     # Of the metadata, Jupyter Book needs the kernel alone; widgets have a still picture.

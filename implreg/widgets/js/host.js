@@ -7,13 +7,14 @@ const NEAR = "600px"; // from the part of the page that is seen
  * kernel, when the reader comes near. Where something goes wrong the picture stays.
  */
 export function mount(name, render, styles) {
-  const holders = document.querySelectorAll(`script.explorer-state[data-explorer="${name}"]`);
+  const holders = document.querySelectorAll(`.explorer-state[data-explorer="${name}"]`);
   if (holders.length && !document.getElementById("explorer-styles")) {
     document.head.append(html("style", { id: "explorer-styles" }, styles));
   }
   for (const holder of holders) {
     const still = lastPictureBefore(holder);
-    if (still) whenNear(still, () => replace(still, JSON.parse(holder.textContent), render));
+    const state = window.explorerStates?.[holder.dataset.state];
+    if (still && state) whenNear(still, () => replace(still, state, render));
   }
 }
 
