@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -45,7 +46,7 @@ def pages(folder: Path) -> list[str]:
     return [*found, "search.html"]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def visit(browser: webdriver.Chrome, site: str) -> Callable[..., list[dict[str, Any]]]:
     """Open a page, load all its pictures, and return what the console said."""
 
@@ -92,32 +93,74 @@ def weights(folder: Path, addresses: list[str]) -> dict[str, int]:
     }
 
 
-def test_no_page_has_console_errors_or_asks_another_site_or_is_heavy(
-    browser: webdriver.Chrome,
-    site: str,
-    folder: Path,
-    pages: list[str],
-    visit: Callable[..., Any],
-) -> None:
+@dataclass
+class Seen:
+    """What one visit to a page showed."""
+
+    noise: list[dict[str, Any]]  # of the console
+    addresses: list[str]  # asked for
+    pictures: list[dict[str, Any]]
+    formulas: tuple[int, int, int]  # sources, set for the eye, set for screen readers
+    raw: str  # text that holds TeX
+
+
+@pytest.fixture(scope="module")
+def seen(browser: webdriver.Chrome, pages: list[str], visit: Callable[..., Any]) -> dict[str, Seen]:
+    """Every page on a wide screen, visited once."""
     requested(browser)
-    host = urlsplit(site).netloc
+    found = {}
     for page in pages:
         noise = [entry for entry in visit(page) if entry["level"] in ("SEVERE", "WARNING")]
-        assert not noise, f"{page}: {noise}"
-        addresses = requested(browser)
-        assert any(page in address for address in addresses)
+        pictures, formulas, raw = browser.execute_script(
+            "const count = selector => document.querySelectorAll(selector).length;"
+            "const main = document.querySelector('main').cloneNode(true);"
+            "for (const e of main.querySelectorAll('.katex, pre, code, script')) e.remove();"
+            "const pictures = [...document.querySelectorAll('main img')].map("
+            "  ({ src, alt, naturalWidth }) => ({ src, alt, width: naturalWidth }));"
+            "const set = ['.math', '.math .katex-html', '.math math'].map(x => count('main ' + x));"
+            "return [pictures, set, /\\\\[([a-z]/.exec(main.textContent)?.input ?? ''];"
+        )
+        found[page] = Seen(noise, requested(browser), pictures, tuple(formulas), raw)
+    return found
+
+
+def test_no_page_has_console_errors_or_asks_another_site(site: str, seen: dict[str, Seen]) -> None:
+    host = urlsplit(site).netloc
+    for page, one in seen.items():
+        assert not one.noise, f"{page}: {one.noise}"
+        assert any(page in address for address in one.addresses)
         outside = [
             address
-            for address in addresses
+            for address in one.addresses
             if urlsplit(address).scheme in ("http", "https", "ws", "wss")
             and urlsplit(address).netloc != host
         ]
         assert not outside, f"{page}: {outside}"
-        parts = weights(folder, addresses)
+
+
+def test_no_page_is_heavy(folder: Path, seen: dict[str, Seen]) -> None:
+    for page, one in seen.items():
+        parts = weights(folder, one.addresses)
         assert page in parts and "_static/book.css" in parts
         total = sum(parts.values())
         heaviest = sorted(parts.items(), key=lambda part: -part[1])[:5]
         assert total <= BUDGET, f"{page} weighs {total} bytes of {BUDGET}, above all {heaviest}"
+
+
+def test_every_picture_is_there_and_has_an_alternative_text(seen: dict[str, Seen]) -> None:
+    assert sum(len(one.pictures) for one in seen.values())
+    for page, one in seen.items():
+        for picture in one.pictures:
+            assert picture["alt"], f"{page}: {picture['src']} has no alternative text"
+            assert picture["width"] > 0, f"{page}: {picture['src']} was not loaded"
+
+
+def test_all_mathematics_is_typeset_for_eyes_and_ears(seen: dict[str, Seen]) -> None:
+    assert sum(one.formulas[0] for one in seen.values())
+    for page, one in seen.items():
+        sources, eyes, ears = one.formulas
+        assert sources == eyes == ears, f"{page}: {eyes} and {ears} of {sources} formulas are set"
+        assert not one.raw, f"{page} shows TeX: {one.raw[:200]}"
 
 
 def axe(browser: webdriver.Chrome) -> list[str]:
@@ -133,37 +176,6 @@ def axe(browser: webdriver.Chrome) -> list[str]:
         f"{rule['id']}: {rule['help']}: {[node['html'][:200] for node in rule['nodes'][:3]]}"
         for rule in found
     ]
-
-
-def test_every_picture_is_there_and_has_an_alternative_text(
-    browser: webdriver.Chrome, pages: list[str], visit: Callable[..., Any]
-) -> None:
-    for page in pages:
-        visit(page)
-        for picture in browser.find_elements(By.CSS_SELECTOR, "main img"):
-            source = picture.get_attribute("src")
-            assert picture.get_attribute("alt"), f"{page}: {source} has no alternative text"
-            width = browser.execute_script("return arguments[0].naturalWidth", picture)
-            assert width > 0, f"{page}: {source} was not loaded"
-
-
-def test_all_mathematics_is_typeset_for_eyes_and_ears(
-    browser: webdriver.Chrome, pages: list[str], visit: Callable[..., Any]
-) -> None:
-    formulas = 0
-    for page in pages:
-        visit(page)
-        sources, seen, heard, raw = browser.execute_script(
-            "const count = selector => document.querySelectorAll(selector).length;"
-            "const main = document.querySelector('main').cloneNode(true);"
-            "for (const e of main.querySelectorAll('.katex, pre, code, script')) e.remove();"
-            "return [count('main .math'), count('main .math .katex-html'),"
-            "        count('main .math math'), /\\\\[([a-z]/.exec(main.textContent)?.input ?? ''];"
-        )
-        assert sources == seen == heard, f"{page}: {seen} and {heard} of {sources} formulas are set"
-        assert not raw, f"{page} shows TeX: {raw[:200]}"
-        formulas += sources
-    assert formulas
 
 
 def test_no_page_is_wider_than_a_phone(
@@ -194,14 +206,26 @@ def test_the_theme_can_be_switched_and_every_page_is_accessible_in_both(
         assert theme() == wanted
 
     bright = {}
-    for wanted in ("light", "dark"):
-        visit(pages[0])
-        switch_to(wanted)
-        bright[wanted] = brightness()
-        for page in pages:
-            noise = [entry for entry in visit(page) if entry["level"] in ("SEVERE", "WARNING")]
-            assert not noise, f"{page}: {noise}"
-            assert theme() == wanted
+    for page in pages:
+        visit(page)
+        for wanted in ("light", "dark"):
+            switch_to(wanted)
+            bright[wanted] = brightness()
             faults = axe(browser)
             assert not faults, f"{page}, {wanted}:\n" + "\n".join(faults)
-    assert bright["dark"] < bright["light"] / 2
+        assert bright["dark"] < bright["light"] / 2
+
+
+@pytest.mark.parametrize(
+    ("query", "page"),
+    [("deflection", "glossary"), ("VGG", "depth-at-initialisation"), ("cite", "citing")],
+)
+def test_a_search_finds_its_page(
+    browser: webdriver.Chrome, visit: Callable[..., Any], query: str, page: str
+) -> None:
+    visit(f"search.html?q={query}")
+    found = WebDriverWait(browser, 30).until(
+        lambda d: d.find_elements(By.CSS_SELECTOR, f"#search-results a[href*='book/{page}.html']")
+    )
+    browser.get(found[0].get_attribute("href"))
+    assert browser.find_elements(By.CSS_SELECTOR, "article h1")
