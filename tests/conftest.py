@@ -114,3 +114,18 @@ def script(browser, tmp_path_factory):
         return browser.execute_script(source, *arguments.values())
 
     return call
+
+
+@pytest.fixture
+def show(browser, tmp_path):
+    """Open an explorer on a page of its own; afterwards the console must hold no error."""
+    import _browser
+
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", _browser.DESKTOP)
+
+    def open_page(explorer, **changes):
+        browser.get_log("browser")
+        _browser.open_explorer(browser, explorer, tmp_path, **changes)
+
+    yield open_page
+    assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]

@@ -149,18 +149,6 @@ def test_gaps_are_shuffled_alike_in_both_languages(script):
 # On a page
 
 
-@pytest.fixture
-def show(browser, tmp_path):
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", _browser.DESKTOP)
-
-    def open_page(explorer, **changes):
-        browser.get_log("browser")
-        _browser.open_explorer(browser, explorer, tmp_path, **changes)
-
-    yield open_page
-    assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
-
-
 def all_networks(browser):
     """Wait until all networks have been drawn."""
     WebDriverWait(browser, 60).until(

@@ -43,18 +43,6 @@ def explorer(recorded):
     return training_explorer(traces, pairs=pairs, losses=losses)
 
 
-@pytest.fixture
-def show(browser, tmp_path):
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", _browser.DESKTOP)
-
-    def open_page(explorer, **changes):
-        browser.get_log("browser")
-        _browser.open_explorer(browser, explorer, tmp_path, **changes)
-
-    yield open_page
-    assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
-
-
 def expected(trace, pairs, pair, output, loss):
     one = trace[pair]
     return [

@@ -181,19 +181,6 @@ def test_axes_hold_all_values_and_have_ticks(script, low, width):
 # On a page
 
 
-@pytest.fixture
-def show(browser, tmp_path):
-    """Open an explorer on a page of its own; its text, and what a reader can do with it."""
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", _browser.DESKTOP)
-
-    def open_page(explorer, **changes):
-        browser.get_log("browser")
-        _browser.open_explorer(browser, explorer, tmp_path, **changes)
-
-    yield open_page
-    assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
-
-
 def measured(path, output=0):
     return [
         float(path.switches[0]), float(ir.gap_deviation(path)[0, output]),

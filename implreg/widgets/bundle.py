@@ -21,6 +21,7 @@ def notebook_module(name: str) -> str:
     return f"{modules(name)}\nexport default {{ render: {scope(name)}.render }};\n"
 
 
+@cache
 def page_script(name: str) -> str:
     """The explorer `name` as a script that mounts it wherever a page has its state."""
     return (

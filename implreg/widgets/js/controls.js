@@ -1,11 +1,7 @@
 import { html, newId } from "./dom.js";
 
-/**
- * A slider over the entries of `values`, with its label and what it stands at.
- *
- * Without a label of its own for the eye (`quiet`) it still has one for those who listen.
- */
-export function slider({ label, values, value, text = String, change, quiet = false }) {
+/** A slider over the entries of `values`, with its label and what it stands at. */
+export function slider({ label, values, value, text = String, change }) {
   const id = newId();
   const input = html("input", { type: "range", id, min: 0, max: values.length - 1, step: 1 });
   const shown = html("output", { for: id });
@@ -21,9 +17,7 @@ export function slider({ label, values, value, text = String, change, quiet = fa
   };
   set(value);
   input.addEventListener("input", () => change(values[Number(input.value)]));
-  if (quiet) input.setAttribute("aria-label", label);
-  const name = quiet ? [] : [html("label", { for: id }, label)];
-  return { element: html("div", { class: "control" }, ...name, input, shown), input, set };
+  return { element: html("div", { class: "control" }, html("label", { for: id }, label), input, shown), input, set };
 }
 
 /** A choice among `options`, an array of names. */
