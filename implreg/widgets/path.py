@@ -80,8 +80,8 @@ class PathExplorer(Explorer):
         """Read the networks; see `path_explorer`."""
         if (net is None) != (paths is None):
             raise InputError(
-                f"net and paths must be given together or not at all, got {_missing(net)} without "
-                f"{_missing(paths, 'paths')}; pass both."
+                f"net and paths must be given together or not at all, got only "
+                f"{'net' if paths is None else 'paths'}; pass both."
             )
         super().__init__()
         self._nets: list[nn.Module] = []
@@ -274,7 +274,3 @@ def _chosen(first: Trace, output: int | None) -> int:
             f"the network's {count} outputs."
         )
     return output
-
-
-def _missing(given: object, name: str = "net") -> str:
-    return f"no {name}" if given is None else f"{name}"
