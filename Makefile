@@ -8,28 +8,35 @@ PORT ?= 8000
 VENV := .venv
 BIN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+# A file of tests goes to one process, so that what its tests share is made once.
+PYTEST := $(BIN) -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help book test lint serve clean
+.PHONY: help book check test lint serve clean
 
 help:
 	@echo "make book    run the chapters, build the site in _build/html (PROFILE=smoke|default|paper)"
 	@echo "make serve   show the built site on http://localhost:$(PORT)"
-	@echo "make test    run the tests"
-	@echo "make lint    check style and types"
+	@echo "make check   check style and types, run the tests that need no page, no browser and few processes (6 minutes)"
+	@echo "make test    run all tests (18 minutes)"
+	@echo "make lint    check style and types (a minute, then seconds)"
 	@echo "make clean   remove what was built, stored runs included, but not .venv"
 	@echo
 	@echo "PYTHON=/path/to/python3 chooses the interpreter for .venv (3.11 or newer)."
 
 book: $(STAMP)
-	@echo "==> Making the book, profile $(PROFILE) (on 2 cores smoke and default take 5 minutes, paper takes weeks)"
+	@echo "==> Making the book, profile $(PROFILE) (on 2 cores smoke and default take 8 minutes, paper takes weeks)"
 	@$(BIN) -m implreg book --profile $(PROFILE)
 
+check: lint
+	@echo "==> Running the tests that need no page, no browser and few processes (6 minutes on 2 cores)"
+	@$(PYTEST) -m "not (pages or browser or processes)"
+
 test: $(STAMP)
-	@echo "==> Running the tests (some minutes)"
-	@$(BIN) -m pytest
+	@echo "==> Running all tests (18 minutes on 2 cores)"
+	@$(PYTEST)
 
 lint: $(STAMP)
-	@echo "==> Checking style and types (a minute)"
+	@echo "==> Checking style and types (a minute, then seconds)"
 	@$(BIN) -m ruff check
 	@$(BIN) -m ruff format --check
 	@$(BIN) -m mypy
@@ -40,7 +47,7 @@ serve:
 	@$(if $(realpath $(BIN)),$(BIN),python3) -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
 
 clean:
-	rm -rf _build .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf _build .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info book/build book/*.egg-info
 
 # An environment whose interpreter has gone is made anew.
 ifeq ($(realpath $(BIN)),)
@@ -48,7 +55,7 @@ ifeq ($(realpath $(BIN)),)
 endif
 
 # The stamp is written last: an installation that broke off is taken up again by the next make.
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml book/pyproject.toml constraints.txt
 	@found=""; \
 	if ! $(BIN) -m pip --version >/dev/null 2>&1; then \
 		for candidate in $(if $(PYTHON),"$(PYTHON)",python3 python3.13 python3.12 python3.11); do \
@@ -64,5 +71,5 @@ $(STAMP): pyproject.toml constraints.txt
 		"$$found" -m venv --clear $(VENV) || exit 1; \
 	fi
 	@echo "==> Installing implreg and its libraries into $(VENV) (2 to 10 minutes, mostly download)"
-	@$(BIN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[book,cluster,test,dev]'
+	@$(BIN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,dev]' -e ./book
 	@touch $@

@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from _measure import say, seconds, show
+from implreg_book.press.explorers import state_script
+from implreg_book.widgets.scripts import page_script
 from selenium import webdriver
 from selenium.webdriver.support.ui import WebDriverWait
 
 import implreg as ir
-from implreg.book.explorers import state_script
 from implreg.widgets import path_explorer
-from implreg.widgets.bundle import page_script
 
 FRAME = 1000 / 60  # ms
 SHAPES = [(64, 1), (64, 2), (64, 4), (256, 2)]

@@ -36,8 +36,7 @@ import numpy as np
 import pandas as pd
 import psutil
 from _measure import say, seconds, show, side_by_side
-
-from implreg.runs import run_all
+from implreg_book.runs import run_all
 
 WORKERS = 2
 COLUMNS = [f"column_{i}" for i in range(40)]

@@ -1,11 +1,12 @@
 """Checks of arguments: every refusal is one sentence that says what to do."""
 
 from collections.abc import Collection
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from implreg.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor  # seconds to import, and not all that is checked is one
 
 
 def check_count(name: str, value: object, *, at_least: int = 1) -> int:
@@ -43,11 +44,11 @@ def check_choice(name: str, value: object, choices: Collection[str]) -> str:
     return value
 
 
-def check_finite(name: str, value: Tensor) -> Tensor:
+def check_finite(name: str, value: "Tensor") -> "Tensor":
     """Return `value` if it holds neither NaN nor infinity, else raise `InputError`."""
-    low, high = torch.aminmax(value) if value.numel() else (value.sum(), value.sum())
-    if not (torch.isfinite(low) and torch.isfinite(high)):
-        bad = int((~torch.isfinite(value)).sum())
+    low, high = value.aminmax() if value.numel() else (value.sum(), value.sum())
+    if not (low.isfinite() and high.isfinite()):
+        bad = int((~value.isfinite()).sum())
         raise InputError(
             f"{name} must be finite, but {bad} of its {value.numel()} entries are NaN or "
             f"infinite; remove or replace them."
@@ -55,7 +56,7 @@ def check_finite(name: str, value: Tensor) -> Tensor:
     return value
 
 
-def check_positions(name: str, value: Tensor, end: int = 1) -> Tensor:
+def check_positions(name: str, value: "Tensor", end: int = 1) -> "Tensor":
     """Return `value` if all of it lies between 0 and `end`, else raise `InputError`."""
     inside = (value >= 0) & (value <= end)  # NaN is not
     if not bool(inside.all()):

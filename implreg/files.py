@@ -23,24 +23,21 @@ from implreg.networks import PreActivationBlock
 # linear; they are read all the same, so that `trace` can name the layer that it refuses.
 _NAMES = """
     Sequential Identity Flatten Unflatten Linear Bilinear
-    Conv1d Conv2d Conv3d ConvTranspose1d ConvTranspose2d ConvTranspose3d
-    BatchNorm1d BatchNorm2d BatchNorm3d
     ReLU LeakyReLU PReLU RReLU ReLU6 Hardtanh Threshold Hardshrink Softshrink
-    AvgPool1d AvgPool2d AvgPool3d MaxPool1d MaxPool2d MaxPool3d
-    AdaptiveAvgPool1d AdaptiveAvgPool2d AdaptiveAvgPool3d
-    AdaptiveMaxPool1d AdaptiveMaxPool2d AdaptiveMaxPool3d
-    Dropout Dropout1d Dropout2d Dropout3d AlphaDropout FeatureAlphaDropout
+    Dropout AlphaDropout FeatureAlphaDropout
     Upsample UpsamplingNearest2d UpsamplingBilinear2d
     PixelShuffle PixelUnshuffle ChannelShuffle Fold Unfold
-    ZeroPad1d ZeroPad2d ZeroPad3d ConstantPad1d ConstantPad2d ConstantPad3d
-    ReflectionPad1d ReflectionPad2d ReflectionPad3d
-    ReplicationPad1d ReplicationPad2d ReplicationPad3d
-    CircularPad1d CircularPad2d CircularPad3d
     Sigmoid LogSigmoid Tanh Hardsigmoid Hardswish GELU SiLU Mish ELU CELU SELU GLU Softplus Softsign
     Tanhshrink Softmax Softmax2d LogSoftmax Softmin
-    LayerNorm GroupNorm RMSNorm InstanceNorm1d InstanceNorm2d InstanceNorm3d LocalResponseNorm
+    LayerNorm GroupNorm RMSNorm LocalResponseNorm
 """
-LAYERS = (*(getattr(nn, name) for name in _NAMES.split()), PreActivationBlock)
+_NAMES_BY_AXES = """
+    Conv ConvTranspose BatchNorm InstanceNorm Dropout
+    AvgPool MaxPool AdaptiveAvgPool AdaptiveMaxPool
+    ZeroPad ConstantPad ReflectionPad ReplicationPad CircularPad
+"""  # with 1d, 2d or 3d behind
+_BY_AXES = [f"{name}{axes}d" for name in _NAMES_BY_AXES.split() for axes in (1, 2, 3)]
+LAYERS = (*(getattr(nn, name) for name in [*_NAMES.split(), *_BY_AXES]), PreActivationBlock)
 
 _TORCH, _SAFETENSORS, _NUMPY = (".pt", ".pth"), (".safetensors",), (".npz",)
 _FEW = 3  # names in a sentence
@@ -66,6 +63,15 @@ def read_network(file: File, network: Callable[[], nn.Module] | None = None) -> 
         InputError: a file that cannot be read, is damaged or asks for anything but tensors and such
             layers; a state dict without `network`, or a whole network with it; a `network` that
             fails, returns no module or does not fit the names and shapes in the file.
+
+    >>> import tempfile
+    >>> import implreg as ir
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "net.pt"
+    ...     torch.save(ir.mlp(3, 8, 2, seed=0).state_dict(), file)
+    ...     net = read_network(file, lambda: ir.mlp(3, 8, 2, seed=1))
+    >>> net.training, bool((net[0].weight == ir.mlp(3, 8, 2, seed=0)[0].weight).all())
+    (False, True)
     """
     path = Path(file)
     if _suffix(path, _TORCH + _SAFETENSORS) in _SAFETENSORS:
@@ -117,6 +123,14 @@ def read_paths(file: File) -> tuple[Tensor, Tensor] | Tensor:
     Raises:
         InputError: a file that cannot be read, is damaged or asks for anything but numbers; names
             or shapes other than these.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "paths.npz"
+    ...     np.savez(file, x0=np.zeros((5, 3)), x1=np.ones((5, 3)))
+    ...     x0, x1 = read_paths(file)
+    >>> x0.shape, x1.dtype
+    (torch.Size([5, 3]), torch.float64)
     """
     path = Path(file)
     suffix = _suffix(path, _NUMPY + _SAFETENSORS + _TORCH)
@@ -157,9 +171,15 @@ def import_network(name: str) -> Callable[[], nn.Module]:
         name: "package.module:callable", importable as Python's `import` would, so that a module in
             the current folder is found under ``python -m implreg``.
 
+    Returns:
+        The callable; `read_network` calls it without arguments and checks what it returns.
+
     Raises:
         InputError: another form, no such module, a module that fails when imported, or a name that
             the module does not have or that is not callable.
+
+    >>> import_network("implreg.networks:mlp").__name__
+    'mlp'
     """
     if not isinstance(name, str) or not re.fullmatch(f"{_WORD}:{_WORD}", name):
         raise InputError(
@@ -320,22 +340,16 @@ def _filled(network: Callable[[], nn.Module], state: Mapping[str, Tensor], path:
     # in eval mode depends on.
     counts = {n: v for n, v in made.items() if n.endswith(".num_batches_tracked")}
     state = counts | dict(state)
-    missing = [name for name in own if name not in state]
-    unknown = [name for name in state if name not in own]
-    differ = [
-        f"{name} {tuple(state[name].shape)} instead of {shape}"
-        for name, shape in own.items()
-        if name in state and tuple(state[name].shape) != shape
-    ]
-    faults = [
-        f"{len(names)} {fault} ({_first(names)})"
-        for names, fault in (
-            (missing, "missing"),
-            (unknown, "unknown"),
-            (differ, "of another shape"),
-        )
-        if names
-    ]
+    kinds = {
+        "missing": [name for name in own if name not in state],
+        "unknown": [name for name in state if name not in own],
+        "of another shape": [
+            f"{name} {tuple(state[name].shape)} instead of {shape}"
+            for name, shape in own.items()
+            if name in state and tuple(state[name].shape) != shape
+        ],
+    }
+    faults = [f"{len(names)} {kind} ({_first(names)})" for kind, names in kinds.items() if names]
     advice = "name the network whose parameters were saved"
     if faults:
         raise InputError(

@@ -16,13 +16,19 @@ import torch
 from torch import Tensor
 
 from implreg.checks import check_count, check_positions
-from implreg.datasets import Pairs
 from implreg.errors import InputError
 from implreg.tracing import Part, Trace
+from implreg.tracing.paths import Pairs
 
 
 def pool(measured: Tensor) -> float:
     r"""Root mean square over paths and outputs, leaving out NaN (paths without a switch).
+
+    Args:
+        measured: a measure, of any shape, such as (P, C).
+
+    Returns:
+        One number, NaN if there is no other.
 
     >>> pool(torch.tensor([[3.0, 4.0], [torch.nan, 5.0]]))
     4.08248...
@@ -32,6 +38,9 @@ def pool(measured: Tensor) -> float:
 
 def quadratic_variation(trace: Trace) -> Tensor:
     r"""Quadratic variation of the slope, :math:`V = \sum_i g_i^2`, (P, C).
+
+    Args:
+        trace: of straight paths or polylines.
 
     Source: theorem T3 of the book gives its expectation at initialisation.
 
@@ -49,6 +58,9 @@ def total_variation(trace: Trace) -> Tensor:
 
     This is the path's share of the second-order total variation of the network.
 
+    Args:
+        trace: of straight paths or polylines.
+
     >>> import implreg as ir
     >>> trace = ir.trace(ir.mlp(3, 9, 1, seed=0), (torch.ones(1, 3), torch.eye(3)[:1]))
     >>> bool(total_variation(trace) >= (trace.slopes[-1] - trace.slopes[0]).abs())
@@ -61,6 +73,9 @@ def gap_deviation(trace: Trace) -> Tensor:
     r"""Gradient gap deviation, :math:`\sigma_\mathrm{gap} = \sqrt{\frac1M \sum_i g_i^2}`, (P, C).
 
     NaN on a path without a switch, where there is no gap to measure; `pool` leaves those out.
+
+    Args:
+        trace: of straight paths or polylines.
 
     Source: the estimator "hess." in figures 2 to 5 of Kubo et al. (2019), here without sampling.
 
@@ -77,6 +92,9 @@ def deflection(trace: Trace) -> Tensor:
 
     The standard deviation, at its middle, of a random-walk bridge of M steps with deviation
     :math:`\sigma_\mathrm{gap}`. Zero on a path without a switch.
+
+    Args:
+        trace: of straight paths or polylines.
 
     Source: figures 2 to 5 of Kubo et al. (2019).
 
@@ -96,6 +114,12 @@ def mid_path_deflection(trace: Trace) -> Tensor:
 
     Its standard deviation is what `deflection` predicts for a random-walk bridge.
 
+    Args:
+        trace: of straight paths.
+
+    Raises:
+        InputError: polylines.
+
     >>> import implreg as ir
     >>> trace = ir.trace(ir.mlp(3, 50, 1, seed=0), (torch.ones(1, 3), -torch.eye(3)[:1]))
     >>> s = trace.slopes[:, 0]
@@ -114,6 +138,12 @@ def bridge_deviation(trace: Trace) -> float:
     :math:`\sqrt M / 2`; paths without a switch are left out (NaN if there is no other). If gaps are
     uncorrelated with mean zero it equals :math:`\sigma_\mathrm{gap}`: the random-walk-bridge
     hypothesis.
+
+    Args:
+        trace: of straight paths, enough of them for a standard deviation.
+
+    Raises:
+        InputError: polylines.
 
     Source: the estimator "grad." in figures 2 to 5 of Kubo et al. (2019).
 
@@ -136,8 +166,19 @@ def bridge_curve(trace: Trace, points: int = 21) -> Tensor:
     :math:`2 (s_{\lfloor uM \rfloor} - (s_0 + s_M)/2) / \sqrt M`. For uncorrelated gaps it is
     :math:`\sigma_\mathrm{gap}` at *every* share.
 
+    Args:
+        trace: of straight paths.
+        points: number of shares, at least 2.
+
     Raises:
-        InputError: fewer than two points.
+        InputError: polylines, or fewer than two points.
+
+    >>> import implreg as ir
+    >>> net, random = ir.mlp(3, 900, 5, seed=0), torch.Generator().manual_seed(0)
+    >>> trace = ir.trace(net, tuple(torch.randn(2, 200, 3, generator=random)))
+    >>> ratios = bridge_curve(trace, points=5) / pool(gap_deviation(trace))
+    >>> bool(((ratios > 0.8) & (ratios < 1.2)).all())  # nearly flat
+    True
     """
     check_count("points", points, at_least=2)
     _straight(trace)
@@ -158,8 +199,15 @@ def variance_ratio(trace: Trace, lags: Sequence[int]) -> Tensor:
     over all i, paths and outputs: 1 at every lag k for uncorrelated gaps, below 1 where gaps
     anti-correlate. NaN where no path has k switches.
 
+    Args:
+        trace: of straight paths.
+        lags: numbers k of switches, from 1.
+
+    Returns:
+        (lags,), in the order of `lags`.
+
     Raises:
-        InputError: a lag below 1.
+        InputError: polylines, or a lag below 1.
 
     >>> import implreg as ir
     >>> trace = ir.trace(ir.mlp(3, 50, 1, seed=0), (torch.ones(1, 3), -torch.eye(3)[:1]))
@@ -186,8 +234,23 @@ def gap_correlation(
     = (a, b), over those i alone where switch i is of layer a and switch i + k of layer b. NaN where
     there is no such pair of switches.
 
+    Args:
+        trace: of straight paths or polylines.
+        lags: numbers k of switches, from 1.
+        layers: two numbers as `Trace.layer` has them, or None for all switches.
+
+    Returns:
+        (lags,), in the order of `lags`.
+
     Raises:
         InputError: a lag below 1, or a layer that the trace does not have.
+
+    >>> import implreg as ir
+    >>> trace = ir.trace(ir.mlp(3, 50, 1, seed=0), (torch.ones(1, 3), -torch.eye(3)[:1]))
+    >>> g = trace.gaps[:, 0]
+    >>> expected = (g[1:] * g[:-1]).mean() / g.square().mean()
+    >>> bool(torch.isclose(gap_correlation(trace, [1])[0], expected))
+    True
     """
     gaps = trace.gaps
     if layers is not None and not all(0 <= layer < len(trace.layers) for layer in layers):
@@ -212,6 +275,12 @@ def fluctuation(trace: Trace) -> Tensor:
     The chord is the straight line from :math:`\phi(0)` to :math:`\phi(1)`. Exact, since a piecewise
     linear function is farthest from a line at a breakpoint.
 
+    Args:
+        trace: of straight paths.
+
+    Raises:
+        InputError: polylines.
+
     Source: figure 6 of Kubo et al. (2019).
 
     >>> import implreg as ir
@@ -229,7 +298,7 @@ def fluctuation(trace: Trace) -> Tensor:
 
 
 def along(trace: Trace, t: Tensor) -> tuple[Tensor, Tensor]:
-    """Outputs and slopes at given positions of every path.
+    r"""Outputs and slopes at given positions of every path, :math:`\phi(t)` and :math:`\phi'(t)`.
 
     Args:
         trace: of straight paths.
@@ -257,14 +326,29 @@ def along(trace: Trace, t: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def edge_margin(trace: Trace, pairs: Pairs) -> Tensor:
-    r"""Mean over both ends of (logit of the end's label - largest other logit), (P,).
+    r"""Edge margin: how far the logits of both ends lead, (P,).
 
-    Positive where both ends are classified well on average.
+    .. math::
+        \frac12 \sum_{i \in \{0, 1\}} \Big(f_{y_i}(X_i) - \max_{c \ne y_i} f_c(X_i)\Big)
+
+    with the labels :math:`y_i` of the ends. Positive where both are classified well on average.
+
+    Args:
+        trace: of straight paths or polylines, whose ends count.
+        pairs: the pairs that were traced, with their labels.
 
     Raises:
         InputError: `pairs` are not those of the trace, or the network has a single output.
 
     Source: figure 6 of Kubo et al. (2019).
+
+    >>> import implreg as ir
+    >>> net = torch.nn.Linear(2, 2, bias=False)
+    >>> _ = net.weight.data.copy_(torch.eye(2))  # the logits are the sample
+    >>> ends = (torch.tensor([[3.0, 1.0]]), torch.tensor([[0.0, 4.0]]))
+    >>> pairs = ir.Pairs(*ends, torch.tensor([0]), torch.tensor([1]), "different")
+    >>> edge_margin(ir.trace(net, pairs), pairs).tolist()  # mean of 2 and 4
+    [3.0]
     """
     outputs = trace.ends.shape[1]
     if (
@@ -293,6 +377,9 @@ def leaves_prediction(trace: Trace) -> Tensor:
     True if somewhere on the path an output is larger than those that are largest at t = 0 and at
     t = 1. Exact: on a piece the distance of an output from the larger one of those two is concave,
     so that it is largest at an end of the piece or where the two cross.
+
+    Args:
+        trace: of straight paths of a network with two or more outputs.
 
     Raises:
         InputError: polylines, or a network with a single output.
@@ -333,10 +420,18 @@ def normalize(trace: Trace, initial: Trace) -> Trace:
         initial: of the same network at initialisation, on the same paths.
 
     Raises:
-        InputError: the two traces are not of the same paths and outputs, or an output vector at an
-            end is zero.
+        InputError: polylines, traces that are not of the same paths and outputs, or an output
+            vector that is zero at an end.
 
     Source: the released program of Kubo et al. (2019).
+
+    >>> import implreg as ir
+    >>> ends = (torch.ones(1, 3), -torch.eye(3)[:1])
+    >>> small, large = (ir.mlp(3, 50, 2, seed=0) for _ in range(2))
+    >>> _ = large[2].weight.data.mul_(10)  # all outputs grow tenfold
+    >>> before, after = ir.trace(small, ends), ir.trace(large, ends)
+    >>> bool(torch.allclose(deflection(normalize(after, before)), deflection(before)))
+    True
     """
     _straight(trace)
     if trace.ends.shape != initial.ends.shape or not torch.allclose(trace.lengths, initial.lengths):
@@ -374,10 +469,14 @@ class Totals:
     r"""Measures that add up along a path, per path and output; see `streamed`.
 
     Attributes:
-        switches: M, (P,).
-        quadratic_variation: V, (P, C).
+        switches: M, int64, (P,).
+        quadratic_variation: :math:`V = \sum_i g_i^2`, (P, C).
         total_variation: :math:`\sum_i |g_i|`, (P, C).
         ends: outputs at the end of each path, (P, C).
+
+    >>> totals = Totals(torch.tensor([4]), *torch.tensor([[[16.0]], [[7.0]], [[0.5]]]))
+    >>> totals.gap_deviation, totals.deflection
+    (tensor([[2.]]), tensor([[2.]]))
     """
 
     switches: Tensor
@@ -387,12 +486,12 @@ class Totals:
 
     @property
     def gap_deviation(self) -> Tensor:
-        """Gradient gap deviation, (P, C); NaN without a switch."""
+        r"""Gradient gap deviation :math:`\sqrt{V / M}`, (P, C); NaN without a switch."""
         return (self.quadratic_variation / self.switches[:, None]).sqrt()
 
     @property
     def deflection(self) -> Tensor:
-        """Gradient deflection, (P, C)."""
+        r"""Gradient deflection :math:`\sqrt V / 2`, (P, C)."""
         return self.quadratic_variation.sqrt() / 2
 
 
@@ -441,6 +540,22 @@ def summary(trace: Trace, pairs: Pairs | None = None) -> dict[str, float]:
     share of paths that leave the classes predicted at their ends are means over paths (and
     outputs). The last two need `pairs`; polylines have no bridge deviation, mid-path deflection and
     fluctuation.
+
+    Args:
+        trace: of straight paths or polylines; slopes in any unit.
+        pairs: those that were traced, with their labels; straight paths.
+
+    Returns:
+        One number for each measure, under its name here; besides "switches", the mean of M.
+
+    Raises:
+        InputError: as `edge_margin`.
+
+    >>> import implreg as ir
+    >>> row = summary(ir.trace(ir.mlp(3, 50, 1, seed=0), (torch.ones(1, 3), -torch.eye(3)[:1])))
+    >>> list(row)
+    ['switches', 'gap_deviation', 'deflection', 'quadratic_variation', 'total_variation',
+     'bridge_deviation', 'mid_path_deflection', 'fluctuation']
     """
     row = {
         "switches": float(trace.switches.double().mean()),

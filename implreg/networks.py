@@ -32,6 +32,9 @@ class Initialisation:
 
     Raises:
         InputError: a scale that is not finite or outside its range.
+
+    >>> Initialisation(sigma_w=1.0, sigma_b=0.5)
+    Initialisation(sigma_w=1.0, sigma_b=0.5, sigma_o=1.0)
     """
 
     sigma_w: float = math.sqrt(2)
@@ -47,6 +50,7 @@ class Initialisation:
 HE = Initialisation()
 Convolution = nn.Conv1d | nn.Conv2d
 L = TypeVar("L", bound=nn.Linear | nn.Conv1d | nn.Conv2d)
+_EMPTY = "meta"  # device of layers until their weights are drawn; PyTorch draws none of its own
 
 
 def mlp(
@@ -95,14 +99,26 @@ def mlp(
 
 
 class Residual(nn.Module):
-    """The sum of the input and `scale` times what a branch makes of it."""
+    r"""The sum of the input and what a branch makes of it, :math:`x + \alpha f(x)`.
+
+    Args:
+        branch: f, a module that keeps the shape of its input.
+        scale: :math:`\alpha`.
+
+    >>> Residual(nn.ReLU(), 0.5)(torch.tensor([[2.0, -2.0]]))
+    tensor([[ 3., -2.]])
+    """
 
     def __init__(self, branch: nn.Module, scale: float) -> None:
         super().__init__()
         self.branch, self.scale = branch, scale
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, ...) to the same shape."""
+        """The sum, of the same shape.
+
+        Args:
+            x: (N, ...).
+        """
         made: Tensor = x + self.scale * self.branch(x)
         return made
 
@@ -129,7 +145,7 @@ def residual_mlp(
         width: units of every hidden layer.
         blocks: their number, at least 1; hidden layers of activations are one more.
         outputs: entries of the result.
-        scale: alpha, above 0.
+        scale: :math:`\alpha`, above 0.
         seed: of the weights, drawn in float64 as in `mlp`.
         initialisation: the distribution of the weights.
         leak: slope of the activations below zero, in [0, 1).
@@ -139,7 +155,7 @@ def residual_mlp(
         `nn.Sequential` that maps (N, inputs) to (N, outputs).
 
     Raises:
-        InputError: a number out of its range.
+        InputError: a number or seed out of its range.
 
     >>> len(residual_mlp(4, 8, 3, 2, seed=0))
     6
@@ -227,7 +243,7 @@ def vgg(
     for stage, channels in enumerate((64, 128, 256)):
         n_out = _scaled(channels, width_factor)
         for _ in range((convolutions + stage) // 3):
-            layer = nn.utils.skip_init(kinds.convolution, n_in, n_out, 3, padding=1, dtype=dtype)
+            layer = kinds.convolution(n_in, n_out, 3, padding=1, dtype=dtype, device=_EMPTY)
             deviation = initialisation.sigma_w / math.sqrt(3 ** len(space) * n_in)
             layers += [_drawn(layer, random, deviation, initialisation.sigma_b), nn.ReLU()]
             n_in = n_out
@@ -300,8 +316,8 @@ def resnet(
     random = _random(seed)
 
     def convolution(n_in: int, n_out: int, size: int, stride: int = 1) -> Convolution:
-        layer: Convolution = nn.utils.skip_init(
-            kinds.convolution, n_in, n_out, size, stride, padding=size // 2, bias=False, dtype=dtype
+        layer = kinds.convolution(
+            n_in, n_out, size, stride, padding=size // 2, bias=False, dtype=dtype, device=_EMPTY
         )
         return _drawn(layer, random, math.sqrt(2 / (size ** len(space) * n_in)))
 
@@ -365,7 +381,17 @@ def _scaled(channels: int, width_factor: float) -> int:
 
 
 class PreActivationBlock(nn.Module):
-    """Two rounds of batch norm, ReLU and convolution beside a shortcut."""
+    """Two rounds of batch norm, ReLU and convolution beside a shortcut.
+
+    Args:
+        norm1: batch norm of the input.
+        convolution1: of what the first ReLU returns; it may have a stride.
+        norm2: batch norm of what `convolution1` returns.
+        convolution2: of what the second ReLU returns; its result has the shape of the shortcut's.
+        shortcut: of what the first ReLU returns, where the shape changes; None adds the input.
+
+    Source: He et al. (2016), "Identity mappings in deep residual networks".
+    """
 
     def __init__(
         self,
@@ -381,7 +407,11 @@ class PreActivationBlock(nn.Module):
         self.shortcut = shortcut
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, channels in, ...) to (N, channels out, ...)."""
+        """What the block makes of its input, (N, channels out, ...).
+
+        Args:
+            x: (N, channels in, ...).
+        """
         active = self.relu1(self.norm1(x))
         kept = x if self.shortcut is None else self.shortcut(active)
         inner: Tensor = self.convolution2(self.relu2(self.norm2(self.convolution1(active))))
@@ -393,14 +423,12 @@ def _random(seed: int) -> torch.Generator:
 
 
 def _drawn(layer: L, random: torch.Generator, deviation: float, bias_deviation: float = 0.0) -> L:
-    """Fill a layer with Gaussian weights and biases, drawn in float64 whatever its dtype."""
-    parameters = [(layer.weight, deviation)]
-    if layer.bias is not None:
-        parameters.append((layer.bias, bias_deviation))
-    with torch.no_grad():
-        for parameter, scale in parameters:
-            normal = torch.randn(parameter.shape, generator=random, dtype=torch.float64)
-            parameter.copy_(scale * normal)
+    """Give an empty layer Gaussian weights and biases, drawn in float64 whatever its dtype."""
+    for name, scale in (("weight", deviation), ("bias", bias_deviation)):
+        empty = getattr(layer, name)
+        if empty is not None:
+            normal = torch.randn(empty.shape, generator=random, dtype=torch.float64)
+            setattr(layer, name, nn.Parameter((scale * normal).to(empty.dtype)))
     return layer
 
 
@@ -415,9 +443,8 @@ def _dense(
 ) -> nn.Linear:
     """A hidden linear layer or the output layer."""
     scale = initialisation.sigma_o if output else initialisation.sigma_w
-    linear: nn.Linear = nn.utils.skip_init(nn.Linear, n_in, n_out, dtype=dtype)
     return _drawn(
-        linear,
+        nn.Linear(n_in, n_out, dtype=dtype, device=_EMPTY),
         random,
         scale / math.sqrt(n_in),
         0.0 if output else initialisation.sigma_b,

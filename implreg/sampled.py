@@ -45,12 +45,13 @@ from implreg.errors import InputError
 from implreg.measures import pool
 from implreg.tracing import Paths, Program
 from implreg.tracing.program import Affine, Hinges, Operation, Windows
-from implreg.tracing.trace import Tracer, chunk_bytes, memory_bytes, progress_bar
+from implreg.tracing.trace import MISMATCH, Tracer, chunk_bytes, memory_bytes, progress_bar
 
 Index = Literal["released", "corrected"]
 
 _INDICES = ("released", "corrected")
 _FEWEST = 8  # positions of a chunk where memory allows; one of them is in two chunks
+_COMPARED = 8  # positions whose outputs are compared with the network's own
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,13 @@ class Sampled:
         mid_path_deflection: slope after half of the switches minus the mean of the first and the
             last slope, (P, C).
         lengths: Euclidean length of each path, (P,).
+
+    Float tensors have the type of the arithmetic, slopes are per unit of t.
+
+    >>> one = torch.ones(1, 1)
+    >>> known = Sampled(torch.tensor([16]), torch.tensor([9]), 3 * one, 2 * one, one[0])
+    >>> known.deflection.item()  # of 16 switches with gaps of size 3
+    6.0
     """
 
     switches: Tensor
@@ -106,6 +114,10 @@ class Sampled:
 
         Measures per path and output are pooled (`implreg.pool`); switches and intervals are means
         over paths.
+
+        Returns:
+            "switches", "intervals", "gap_deviation", "deflection", "bridge_deviation" and
+            "mid_path_deflection".
         """
         return {
             "switches": float(self.switches.double().mean()),
@@ -129,13 +141,22 @@ class Samples:
         counts: :math:`n_k`, the units whose pattern differs between neighbours, int64, (P, T - 1).
         slopes: :math:`J D` at every position, (P, T, C).
         slopes_with_offsets: :math:`J D + (f(X_t) - J X_t)` at every position, (P, T, C).
+        values: outputs at every position, (P, T, C).
         lengths: Euclidean length of each path, (P,).
-        growth: :math:`r_0` and :math:`r_1`, see `sample`, (P, 2); None without `initial`.
+        growth: :math:`r_0` and :math:`r_1`, see `sampled`, (P, 2); None without `initial`.
+
+    Float tensors have the type of the arithmetic, slopes are per unit of t.
+
+    >>> import implreg as ir
+    >>> samples = sample(ir.mlp(3, 9, 1, seed=0), (torch.ones(1, 3), torch.eye(3)[:1]), points=5)
+    >>> samples.t.tolist()
+    [0.0, 0.25, 0.5, 0.75, 1.0]
     """
 
     counts: Tensor
     slopes: Tensor
     slopes_with_offsets: Tensor
+    values: Tensor
     lengths: Tensor
     growth: Tensor | None = None
 
@@ -153,9 +174,13 @@ class Samples:
         return replace(self, growth=None)
 
     def estimate(self, *, index: Index = "released", biases: bool = True) -> Sampled:
-        r"""The estimates; arguments as in `sampled`.
+        r"""The estimates; see `sampled` for what they are.
 
         Slopes at :math:`X_t` are divided by :math:`(1-t) r_0 + t r_1` if there is a `growth`.
+
+        Args:
+            index: "released" or "corrected", where the slope after half of the switches is.
+            biases: whether slopes are those with offsets.
 
         Raises:
             InputError: `index` has another value.
@@ -219,11 +244,13 @@ def sampled(
             result; half of the free memory by default.
 
     Returns:
-        Slopes are derivatives by t, see `Sampled.per_unit_length`.
+        P paths, C outputs, in the type of the arithmetic. Slopes are derivatives by t, see
+        `Sampled.per_unit_length`.
 
     Raises:
         InputError: as `implreg.trace`; polylines; fewer than three points; another `index`; a zero
             output vector at an end, where `initial` is given; too little memory for two points.
+        ArithmeticError: sampled and actual outputs differ: the network is not what it seemed.
 
     Source: the released program of Kubo et al. (2019), as described in the book.
 
@@ -258,7 +285,19 @@ def sample(
     differs between two positions if no entry is the largest at both, so that entries that tie
     (zeros from a ReLU) are one winner, as in `implreg.trace`.
 
-    Arguments and errors are those of `sampled`; `progress` is that of `implreg.trace`.
+    Args:
+        net: as `implreg.trace` takes it: a module in eval mode, or its program.
+        paths: straight ones, as `implreg.trace` takes them.
+        points: T, how many positions are taken on each path, ends included; at least 3.
+        initial: the network at initialisation, for `Samples.growth`; see `sampled`.
+        dtype: of the arithmetic, `torch.float64` or `torch.float32`.
+        memory: bound on the working set, in bytes or as "512MB", besides the network and the
+            result; half of the free memory by default.
+        progress: show a progress bar; by default only if the work takes longer than two seconds.
+
+    Raises:
+        InputError: as `sampled`.
+        ArithmeticError: sampled and actual outputs differ: the network is not what it seemed.
 
     >>> import implreg as ir
     >>> net, ends = ir.mlp(3, 50, 2, seed=0), (torch.ones(1, 3), -torch.eye(3)[:1])
@@ -269,16 +308,16 @@ def sample(
     True
     """
     check_count("points", points, at_least=3)
-    program, x0, x1 = _straight(net, paths, dtype)
+    tracer = _straight(net, paths, dtype)
+    program, x0, x1 = tracer.program, tracer.x0, tracer.x1
     limit = _rows(program, memory)
     with torch.no_grad():
         growth = None
         if initial is not None:
-            first, _, _ = _straight(initial, paths, dtype)
-            growth = _growth(program, first, x0, x1, limit)
+            growth = _growth(program, _straight(initial, paths, dtype).program, x0, x1, limit)
         rows, outputs = len(x0) * points, program.size(program.output)
         counts = torch.zeros(rows, dtype=torch.int64, device=x0.device)
-        slopes, with_offsets = x0.new_empty(2, rows, outputs).unbind()
+        slopes, with_offsets, values = x0.new_empty(3, rows, outputs).unbind()
         walk = _Walk(program, x0, x1, points)
         with progress_bar(rows, progress, desc="sampling", unit="position") as bar:
             for start in range(0, rows - 1, limit - 1):  # neighbouring chunks share a position
@@ -286,15 +325,20 @@ def sample(
                 differ, output = walk.chunk(here)
                 counts[here.start : here.stop - 1] = differ
                 slopes[here], with_offsets[here] = output.way.flatten(1), output.shifted.flatten(1)
+                values[here] = output.at.flatten(1)
                 bar.update(here.stop - bar.n)
-    shape = (len(x0), points, outputs)
-    return Samples(
-        counts.view(-1, points)[:, :-1].contiguous(),
-        slopes.view(shape),
-        with_offsets.view(shape),
-        (x1 - x0).flatten(1).norm(dim=1),
-        growth,
-    )
+        shape = (len(x0), points, outputs)
+        samples = Samples(
+            counts.view(-1, points)[:, :-1].contiguous(),
+            slopes.view(shape),
+            with_offsets.view(shape),
+            values.view(shape),
+            (x1 - x0).flatten(1).norm(dim=1),
+            growth,
+        )
+        if tracer.net is not None:
+            _compare(tracer.net, x0, x1, samples)
+    return samples
 
 
 @dataclass(frozen=True)
@@ -425,9 +469,7 @@ def _positions(points: int) -> Tensor:
     return torch.linspace(0, 1, points, dtype=torch.float64)
 
 
-def _straight(
-    net: nn.Module | Program, paths: Paths, dtype: torch.dtype
-) -> tuple[Program, Tensor, Tensor]:
+def _straight(net: nn.Module | Program, paths: Paths, dtype: torch.dtype) -> Tracer:
     """The program of the network, starts and ends of the paths, all checked as in `trace`."""
     checked = Tracer(net, paths, dtype=dtype, memory=None, progress=False)
     if checked.segments > 1:
@@ -435,7 +477,24 @@ def _straight(
             f"paths must be straight to be sampled, got polylines of {checked.segments} segments; "
             f"pass each segment as a path of its own, two tensors (x0, x1)."
         )
-    return checked.program, checked.x0, checked.x1
+    return checked
+
+
+def _compare(net: nn.Module, x0: Tensor, x1: Tensor, samples: Samples) -> None:
+    """Raise if the values at a few positions are not the network's own."""
+    t, values = samples.t, samples.values
+    allowed = MISMATCH[values.dtype] * values.abs().max()
+    rows = torch.linspace(0, len(values) * len(t) - 1, _COMPARED, dtype=torch.float64)
+    for row in rows.long().unique().tolist():
+        path, position = divmod(row, len(t))
+        own = net(torch.lerp(x0[path], x1[path], t[position])[None]).flatten()
+        off = (own - values[path, position]).abs().max()
+        if not off <= allowed:
+            raise ArithmeticError(
+                f"the samples belong to outputs {float(off):.3g} away from the network's own, so "
+                f"that no number of them can be trusted; look for random numbers or state that "
+                f"changes from call to call in the network."
+            )
 
 
 def _growth(program: Program, initial: Program, x0: Tensor, x1: Tensor, limit: int) -> Tensor:
@@ -462,7 +521,6 @@ def _growth(program: Program, initial: Program, x0: Tensor, x1: Tensor, limit: i
 
 def _rows(program: Program, memory: int | str | None) -> int:
     """How many positions a chunk may hold, at least two."""
-    bounded = memory_bytes(memory, program.device)
     item = torch.empty((), dtype=program.dtype).element_size()
     widest = most = 1
     for i, operation in enumerate(program.operations):
@@ -472,10 +530,6 @@ def _rows(program: Program, memory: int | str | None) -> int:
             made += operation.index.numel()
         widest, most = max(widest, made), max(most, alive + 3 * made)
     each = 2 * 3 * item * most  # value and two directions; the ends of its path besides
-    if bounded < 2 * each:
-        raise InputError(
-            f"memory must be at least {-(-2 * each // 1000)}kB for this network, whose values at "
-            f"two positions take as much, got {memory!r}; allow that much."
-        )
+    bounded = memory_bytes(memory, program.device, 2 * each, "at two positions")
     chunk = chunk_bytes(program.device) // (item * widest)
     return max(2, min(max(_FEWEST, chunk), bounded // each))

@@ -14,12 +14,12 @@ pytest.importorskip(
     "selenium", reason="tests in a browser need the extra test: pip install .[test]"
 )
 
+from implreg_book.press.explorers import state_script
+from implreg_book.widgets.scripts import page_script
 from selenium import webdriver
 from selenium.webdriver.support.ui import WebDriverWait
 from torch import nn
 
-from implreg.book.explorers import state_script
-from implreg.widgets.bundle import page_script
 from implreg.widgets.explorer import PAGE_TYPE, Explorer
 
 PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
@@ -27,6 +27,7 @@ DESKTOP = {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False
 LIBRARY = (
     "tracer", "network", "measures", "theory", "format", "panel", "shallow", "correlated", "pair",
 )  # fmt: skip
+PATIENCE = 100  # seconds, below the 120 after which selenium gives up its driver
 FLAGS = (
     "--headless=new",
     "--no-sandbox",
@@ -64,6 +65,7 @@ def chromium(profile: Path) -> Iterator[webdriver.Chrome]:
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     service = webdriver.ChromeService(executable_path=binary("chromedriver"))
     driver = webdriver.Chrome(options=options, service=service)
+    driver.set_script_timeout(PATIENCE)
     try:
         yield driver
     finally:
@@ -99,7 +101,7 @@ def explorer_page(explorer: Explorer, folder: Path, **changes: Any) -> str:
 def open_explorer(browser, explorer, folder, **changes):
     """Open a page with an explorer, and wait until it is there; see `explorer_page`."""
     browser.get(explorer_page(explorer, folder, **changes))
-    WebDriverWait(browser, 10).until(
+    WebDriverWait(browser, PATIENCE).until(
         lambda driver: driver.find_elements("css selector", f".implreg-explorer.{explorer.name}")
     )
 
@@ -107,13 +109,14 @@ def open_explorer(browser, explorer, folder, **changes):
 def mount_explorers(browser):
     """Go to every explorer of the page, so that it is mounted, and back to the top."""
     browser.execute_async_script(
-        "const done = arguments[0], pause = () => new Promise((go) => setTimeout(go, 150));"
+        "const done = arguments[0], pause = () => new Promise((go) => setTimeout(go, 50));"
+        "const mounted = () => document.querySelectorAll('.implreg-explorer').length;"
         "(async () => {"
-        "  for (const holder of document.querySelectorAll('.explorer-state')) {"
+        "  for (const [i, holder] of document.querySelectorAll('.explorer-state').entries()) {"
         "    let place = holder;"
         "    while (place && !place.querySelector('img')) place = place.previousElementSibling;"
         "    place.scrollIntoView({ behavior: 'instant' });"
-        "    await pause();"
+        "    for (let waits = 0; mounted() <= i && waits < 1000; waits++) await pause();"
         "  }"
         "  window.scrollTo({ top: 0, behavior: 'instant' });"
         "  await pause();"

@@ -69,11 +69,11 @@ def run(config, data=None):
             raise OSError("the network is down")
         case "miss at second try" if tries == 2:
             raise OSError("the network is down")
-        case "meet":  # run at the same time as the next or last one
-            end = time.monotonic() + 30
-            while str(config.number ^ 1) not in config.log.words():
-                if time.monotonic() > end:
-                    raise ValueError("nobody came")
+        case "meet":
+            meet(config)
+        case "meet and kill":
+            meet(config)
+            os.kill(os.getpid(), signal.SIGKILL)
         case "exit":
             sys.exit(3)
         case "return a number":
@@ -86,6 +86,14 @@ def run(config, data=None):
         "value": [scale * config.number / 3, scale * (config.number / 3) ** 2],
         "name": ["first", "second"],
     })  # fmt: skip
+
+
+def meet(config):
+    """Wait until the next or last one is under way."""
+    end = time.monotonic() + 300
+    while str(config.number ^ 1) not in config.log.words():
+        if time.monotonic() > end:
+            raise ValueError("nobody came")
 
 
 def where(config):

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import nbformat
 import yaml
-
-from implreg.book.chapters import load_book
-from implreg.book.execute import run_chapters
+from implreg_book.press.chapters import load_book
+from implreg_book.press.execute import run_chapters
+from implreg_book.press.plan import Task
 
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 CONFIG = """\
@@ -83,17 +83,10 @@ class Project:
     def statuses(self, *names: str) -> dict[str, str]:
         """Run these chapters or all, without a site, and return what became of each."""
         book = load_book(self.root)
-        outcomes = run_chapters(
-            book,
-            [book.chapter(name) for name in names or book.chapters],
-            build=self.root / "_build",
-            profile="default",
-            values={name: {} for name in book.chapters},
-            force=False,
-            keep=True,
-            cell_timeout=60,
-            say=lambda _: None,
+        task = Task(
+            book, [book.chapter(name) for name in names or book.chapters], self.root / "_build"
         )
+        outcomes = run_chapters(task, keep=True, cell_timeout=600, say=lambda _: None)
         return {outcome.chapter.name: outcome.status for outcome in outcomes}
 
     def page(self, name: str) -> str:

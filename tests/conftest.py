@@ -6,16 +6,35 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import pytest
-import torch
-from _experiment import Log
-from hypothesis import settings
+# For small matrices, where several threads would only wait for one another; processes that tests
+# start inherit it. What is about threads says how many it has.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from implreg.settings import CHECKPOINTS, RECORD, RESULTS, SCHEDULER, STORE
+import psutil
+import pytest
+from _experiment import Log
+from _processes import alive, wait_until
+from filelock import FileLock
+from hypothesis import settings
+from implreg_book.settings import CHECKPOINTS, RECORD, RESULTS, SCHEDULER, STORE
+
+ROOT = Path(__file__).resolve().parents[1]
+HANGS = 3600  # seconds after which what is still not there will never be
 
 # How long an example takes says nothing about its result, and machines differ.
 settings.register_profile("implreg", deadline=None)
 settings.load_profile("implreg")
+
+
+def pytest_collection_modifyitems(items):
+    """Mark what `make check` leaves out; the files that wait for the site come last."""
+    files = {"browser": set(), "pages": set()}
+    for item in items:
+        for fixture, marker in (("browser", "browser"), ("smoke_site", "pages")):
+            if fixture in item.fixturenames:
+                item.add_marker(marker)
+                files[marker].add(item.path)
+    items.sort(key=lambda item: (item.path in files["pages"], item.path not in files["browser"]))
 
 
 @pytest.fixture(autouse=True)
@@ -29,25 +48,50 @@ def no_store_of_another_test():
         os.environ.pop(name, None)
 
 
-@pytest.fixture(scope="module")
-def one_thread():
-    """For small matrices, where several threads would only wait for one another."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+# The book itself
+
+
+@pytest.fixture(scope="session", autouse=True)
+def smoke_build(request, tmp_path_factory):
+    """The book in its smoke profile, made while other tests run: its folder and the process.
+
+    It begins with the first test, if any will want it, and is one for all workers of pytest-xdist.
+    """
+    wanted = any("smoke_site" in item.fixturenames for item in request.session.items)
+    if not wanted or "IMPLREG_SITE" in os.environ:
+        yield None
+        return
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    build, number, mine = shared / "smoke", shared / "smoke.pid", None
+    with FileLock(shared / "smoke.lock"):
+        if not number.exists():
+            command = [sys.executable, "-m", "implreg", "book", "--profile", "smoke"]
+            with (shared / "smoke.log").open("w") as log:
+                mine = subprocess.Popen(
+                    [*command, "--build-dir", build], cwd=ROOT, stdout=log, stderr=log
+                )
+            number.write_text(str(mine.pid))
+        try:
+            process = psutil.Process(int(number.read_text()))
+        except psutil.NoSuchProcess:  # it has ended already
+            process = None
+    yield build, process
+    if mine is not None:
+        if request.session.shouldfail or request.session.shouldstop:
+            mine.terminate()
+        mine.wait(HANGS)  # another worker may want it still
 
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory):
+def smoke_site(smoke_build):
     """The site's folder: the book in its smoke profile, or what IMPLREG_SITE names."""
-    if "IMPLREG_SITE" in os.environ:
+    if smoke_build is None:
         return Path(os.environ["IMPLREG_SITE"])
-    build = tmp_path_factory.mktemp("build")
-    command = [sys.executable, "-m", "implreg", "book", "--profile", "smoke", "--build-dir", build]
-    root = Path(__file__).resolve().parent.parent
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+    build, process = smoke_build
+    wait_until(lambda: not alive([process] if process else []), HANGS)
+    assert (build / "html" / "index.html").is_file(), build.with_suffix(".log").read_text()
     return build / "html"
 
 
@@ -88,6 +132,7 @@ def browser(tmp_path_factory):
 def script(browser, tmp_path_factory):
     """Call functions of the JavaScript modules: script("tracer.trace(a, b, c)", a=..., ...)."""
     from _browser import LIBRARY
+    from implreg_book.widgets.scripts import JS
 
     from implreg.widgets.bundle import modules, scope
 
@@ -95,7 +140,7 @@ def script(browser, tmp_path_factory):
     held = ", ".join(f"{name}: {scope(name)}" for name in LIBRARY)
     page.write_text(
         f"<!doctype html><meta charset='utf-8'><script>window.library = (() => "
-        f"{{ {modules(*LIBRARY)} return {{ {held} }}; }})();</script>",
+        f"{{ {modules(*LIBRARY, folder=JS)} return {{ {held} }}; }})();</script>",
         encoding="utf-8",
     )
     browser.get(page.as_uri())

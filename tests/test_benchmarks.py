@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.processes
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 TABLES = {
     "trace_speed": [

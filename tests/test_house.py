@@ -15,8 +15,17 @@ from packaging.utils import canonicalize_name
 import implreg
 
 ROOT = Path(__file__).parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-EXTRAS = PROJECT["optional-dependencies"]
+PROJECT, BOOK = (
+    tomllib.loads((ROOT / folder / "pyproject.toml").read_text())["project"]
+    for folder in ("", "book")
+)
+LINES = [  # of requirements, those of each other aside
+    line
+    for project in (PROJECT, BOOK)
+    for lines in (project["dependencies"], *project.get("optional-dependencies", {}).values())
+    for line in lines
+    if canonicalize_name(Requirement(line).name) not in (PROJECT["name"], BOOK["name"])
+]
 PINS = [
     line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")
 ]
@@ -30,7 +39,7 @@ def requirements(lines):
     }
 
 
-WANTED = requirements([*PROJECT["dependencies"], *(r for extra in EXTRAS.values() for r in extra)])
+WANTED = requirements(LINES)
 
 
 def test_conda_environment_has_the_same_dependencies():
@@ -39,7 +48,7 @@ def test_conda_environment_has_the_same_dependencies():
     python, pip, section = environment["dependencies"]
     assert python.startswith(f"python{PROJECT['requires-python']}") and pip == "pip"
     options = [line for line in section["pip"] if line.startswith("-")]
-    assert options == ["-c constraints.txt", "-e ."]
+    assert options == ["-c constraints.txt", "-e .", "-e ./book"]
     assert requirements(line for line in section["pip"] if not line.startswith("-")) == WANTED
 
 
@@ -54,22 +63,19 @@ def test_constraints_are_exact_sorted_and_public():
 
 def test_every_dependency_is_pinned_within_its_range():
     pins = dict(line.split("==") for line in PINS)
-    for requirement in map(
-        Requirement, [*PROJECT["dependencies"], *(r for extra in EXTRAS.values() for r in extra)]
-    ):
+    for requirement in map(Requirement, LINES):
         version = pins.get(canonicalize_name(requirement.name))
         assert version is not None, f"{requirement.name} is not in constraints.txt"
         assert requirement.specifier.contains(version), f"{requirement} but {version} is pinned"
 
 
 def test_a_dependency_is_listed_once():
-    lines = [*PROJECT["dependencies"], *(r for extra in EXTRAS.values() for r in extra)]
-    assert len(lines) == len(WANTED)
+    assert len(LINES) == len(WANTED) == len({name for name, _ in WANTED})
 
 
 def test_citation_names_the_version_and_the_paper():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    assert str(citation["version"]) == PROJECT["version"] == implreg.__version__
+    assert str(citation["version"]) == PROJECT["version"] == implreg.__version__ == BOOK["version"]
     (paper,) = citation["references"]
     assert [author["family-names"] for author in paper["authors"]] == [
         "Kubo", "Banno", "Manabe", "Minoji",
@@ -85,7 +91,7 @@ def test_workflows_are_valid_and_use_the_same_commands_as_people(file):
 
 
 def test_shipped_data_carry_their_licence():
-    folder = Path(implreg.__file__).parent / "data"
+    folder = Path(implreg.__file__).parent / "datasets" / "data"
     assert "Zalando" in (folder / "LICENSE-fashion-mnist.txt").read_text()
     assert "Zalando" in (folder / "README.md").read_text()
 
@@ -107,12 +113,16 @@ def clone(tmp_path):
     """A folder with the Makefile and a `make` that finds only the interpreters in bin."""
     if shutil.which("make") is None:
         pytest.skip("make is not installed.")
-    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
-        shutil.copy(ROOT / name, tmp_path)
-    (tmp_path / "bin").mkdir()
+    for name in ("bin", "book"):
+        (tmp_path / name).mkdir()
+    for name in ("Makefile", "pyproject.toml", "book/pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path / name)
     for name in ("python3", "python3.13", "python3.12", "python3.11"):
         script(tmp_path / "bin" / name, "#!/bin/sh\necho a shim without its python >&2\nexit 127\n")
     return tmp_path
+
+
+TEST = "-m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder"
 
 
 def script(path, text):
@@ -127,8 +137,7 @@ def make(folder, *arguments):
     done = subprocess.run(
         ["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True
     )
-    asked = (folder / "log").read_text().splitlines()
-    return done.returncode, done.stderr, [line.split(" -c ")[0] for line in asked]
+    return done.returncode, done.stderr, (folder / "log").read_text().splitlines()
 
 
 def test_make_without_a_python_says_what_to_do(clone):
@@ -142,26 +151,33 @@ def test_make_without_a_python_says_what_to_do(clone):
 
 def test_make_passes_over_broken_interpreters_and_installs_once(clone):
     script(clone / "bin" / "python3.12", PYTHON)
-    install = "-m pip install --quiet --disable-pip-version-check"
+    install = (
+        "-m pip install --quiet --disable-pip-version-check -c constraints.txt "
+        "-e .[test,dev] -e ./book"
+    )
     code, error, asked = make(clone, "test")
     assert code == 0, error
-    assert asked[-3:] == ["-m venv --clear .venv", install, "-m pytest"]
-    assert make(clone, "test")[2] == ["-m pytest"]
+    assert asked[-3:] == ["-m venv --clear .venv", install, TEST]
+    assert make(clone, "test")[2] == [TEST]
+    assert make(clone, "check")[2] == [
+        "-m ruff check", "-m ruff format --check", "-m mypy",
+        f"{TEST} -m not (pages or browser or processes)",
+    ]  # fmt: skip
     assert make(clone, "book", "PROFILE=smoke")[2] == ["-m implreg book --profile smoke"]
 
     later = (clone / ".venv" / ".installed").stat().st_mtime + 10
     os.utime(clone / "constraints.txt", (later, later))
-    assert make(clone, "test")[2] == ["-m pip --version", install, "-m pytest"]
+    assert make(clone, "test")[2] == ["-m pip --version", install, TEST]
 
 
 def test_make_mends_an_installation_that_broke_off(clone):
     script(clone / "bin" / "python3", PYTHON)
     (clone / "no-network").touch()
     code, _, asked = make(clone, "test")
-    assert code != 0 and "-m pytest" not in asked
+    assert code != 0 and TEST not in asked
     (clone / "no-network").unlink()
     code, _, asked = make(clone, "test")
-    assert code == 0 and "-m venv --clear .venv" not in asked and asked[-1] == "-m pytest"
+    assert code == 0 and "-m venv --clear .venv" not in asked and asked[-1] == TEST
     # An environment that broke off before pip was there, or lost its interpreter, is made anew.
     (clone / ".venv" / ".installed").unlink()
     (clone / "no-pip").touch()

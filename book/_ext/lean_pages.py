@@ -78,6 +78,9 @@ def _finish(app: Sphinx, body: str) -> str:
     for cell in page.select("th"):
         if not cell.get_text(strip=True):
             cell.name = "td"
+    for part in page.select("dt.sig dl, dt.sig dd"):  # a list without terms
+        part["class"] = "arguments" if part.name == "dl" else "argument"
+        part.name = "span"
     for entry in page.select("div.citation, div.citation-list"):  # roles no longer in WAI-ARIA
         del entry["role"]
     sources = {name: source for source, name in app.builder.images.items()}

@@ -2,50 +2,73 @@
 
 import logging
 from importlib import import_module
+from importlib.metadata import entry_points
 
 import click
 
 from implreg.errors import InputError, explain_os_error
 
 INTERRUPTED = 130
-# Where each command is; imported when it is called, as most of them take seconds to import.
+# Where each command is, and its line in the help; imported when it is called, as most of them take
+# seconds to import. Another package adds its own by an entry point of the group `GROUP` that leads
+# to such a mapping.
 COMMANDS = {
-    "book": "implreg.commands.book:book",
-    "data": "implreg.commands.data:data",
-    "list": "implreg.commands.book:list_chapters",
-    "run": "implreg.commands.book:run",
-    "runs": "implreg.commands.runs:runs",
-    "sweep": "implreg.commands.sweep:sweep",
-    "trace": "implreg.commands.trace:trace_command",
+    "data": ("implreg.commands.data:data", "Show the data sets and where they are found."),
+    "read": (
+        "implreg.commands.read:read_command",
+        "Show what is read of the network in FILE: its operations, and how many units can switch.",
+    ),
+    "trace": (
+        "implreg.commands.trace:trace_command",
+        "Find every switch of the network in FILE along straight paths or along a polyline.",
+    ),
 }
+GROUP = "implreg.commands"
+# What the book adds; so that it can be said where these come from when it is not installed.
+OF_THE_BOOK = ("book", "list", "run", "runs", "sweep")
 
 
 class _Commands(click.Group):
-    """Those commands whose libraries are installed."""
+    """The commands of this package, and of those that add to it."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name for name in COMMANDS if isinstance(_load(name), click.Command)]
+        return sorted(_known())
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        found = _load(cmd_name)
-        if isinstance(found, str):
+        known = _known()
+        if cmd_name in known:
+            return _load(cmd_name, known[cmd_name][0])
+        if cmd_name in OF_THE_BOOK:
             raise click.ClickException(
-                f"{cmd_name} needs {found}; install it with pip install 'implreg[book]'."
+                f"{cmd_name} needs the package of the book; install it from a checkout of the "
+                f"project with pip install ./book."
             )
-        return found
+        return None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the lines of help that are known without importing the commands."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in sorted(_known().items())])
 
 
-def _load(name: str) -> click.Command | str:
-    """The command called `name`, or the name of the library that it lacks."""
-    module, _, attribute = COMMANDS[name].partition(":")
+def _known() -> dict[str, tuple[str, str]]:
+    """All commands that are installed: where each is, and its line of help."""
+    known = dict(COMMANDS)
+    for entry in entry_points(group=GROUP):
+        known |= entry.load()
+    return known
+
+
+def _load(name: str, place: str) -> click.Command:
+    module, _, attribute = place.partition(":")
     try:
         return getattr(import_module(module), attribute)  # type: ignore[no-any-return]
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] == "implreg":
+        if error.name is None or error.name.partition(".")[0] in ("implreg", "implreg_book"):
             raise
-        return error.name
+        raise click.ClickException(
+            f"{name} needs {error.name}; install it with pip install {error.name}."
+        ) from error
 
 
 @click.group(
@@ -53,7 +76,7 @@ def _load(name: str) -> click.Command | str:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 def cli() -> None:
-    """Trace a network, or run the chapters of the book and build its site (needs implreg[book])."""
+    """Trace a network; with the package of the book, run its chapters and build its site."""
 
 
 def main() -> int:

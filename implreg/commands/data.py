@@ -6,7 +6,7 @@ import click
 from tabulate import tabulate
 
 from implreg import datasets
-from implreg.archives import ARCHIVES
+from implreg.datasets.archives import ARCHIVES
 from implreg.errors import InputError
 
 

@@ -1,55 +1,22 @@
-"""Options that commands share."""
-
-import os
-import shutil
-from pathlib import Path
+"""What several commands of the instrument ask for."""
 
 import click
 
-from implreg.settings import RECORD, RESULTS, SCHEDULER
-
-build_dir = click.option(
-    "--build-dir",
-    type=click.Path(path_type=Path),
-    default=Path("_build"),
-    show_default=True,
-    help="Folder of all results.",
-)
-profile = click.option(
-    "--profile", default="default", show_default=True, help="Named set of parameters."
-)
-cell_timeout = click.option(
-    "--cell-timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    default=3600,
-    show_default=True,
-    help="Seconds that one cell may take.",
-)
-scheduler = click.option(
-    "--scheduler",
-    envvar=SCHEDULER,
-    metavar="ADDRESS",
-    help="Dask scheduler for the runs, such as tcp://host:8786, or local for a cluster here.",
-)
-results = click.option(
-    "--results",
-    type=click.Choice(["use", "ignore", "write"]),
-    default="use",
-    show_default=True,
-    help="Results that came with the book: use them, compute everything, or compute and write.",
+network = click.option(
+    "--network",
+    metavar="MODULE:CALLABLE",
+    help="Function that builds the network of a state dict, such as models:build.",
 )
 
 
-def use_results(choice: str, root: Path, *, anew: bool = False) -> None:
-    """Tell the chapters' kernels what to do with the results in the book at `root`.
-
-    With "write" those of a grid replace the ones of the same configurations; `anew` first removes
-    all that are there.
-    """
-    folder = root / "book" / "results"
-    if choice == "ignore":
-        os.environ[RESULTS] = ""
-    elif choice == "write":
-        if anew:
-            shutil.rmtree(folder, ignore_errors=True)
-        os.environ[RECORD] = str(folder.resolve())
+def sizes(
+    ctx: click.Context, parameter: click.Parameter, value: str | None
+) -> tuple[int, ...] | None:
+    """Callback of an option such as ``1,28,28``."""
+    if value is None:
+        return None
+    if not all(size.isdecimal() and int(size) for size in value.split(",")):
+        raise click.BadParameter(
+            f"must be whole numbers above 0 with commas between them, such as 1,28,28, got {value}."
+        )
+    return tuple(int(size) for size in value.split(","))

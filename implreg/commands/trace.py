@@ -7,33 +7,27 @@ from collections.abc import Callable
 from dataclasses import replace
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import numpy as np
-import pandas as pd
 import torch
 from click.core import ParameterSource
-from torch import Tensor, nn
+from torch import nn
 
 import implreg
 from implreg import measures
-from implreg.commands import INTERRUPTED
-from implreg.datasets import KINDS, ORIGINS, Pairs
+from implreg.commands import INTERRUPTED, options
+from implreg.datasets import KINDS, ORIGINS
 from implreg.errors import explain_os_error, prepare_folder
-from implreg.figures import Figure, plot_samples
+from implreg.figures import Figure, plot_path, plot_samples
 from implreg.files import import_network, read_network, read_paths
-from implreg.sampled import Samples, sample
-from implreg.tracing import Paths, Program, Trace
-from implreg.tracing.paths import segments
-from implreg.tracing.read import prepared, record
-from implreg.tracing.trace import memory_bytes, progress_bar
+from implreg.sampled import sample
+from implreg.tracing import Pairs, Paths, Trace
 
-_OF_DATA = ("kind", "count", "seed", "shape")  # options that say what to draw from --data
 _FILES = ("trace.npz", "switches.csv", "samples.npz", "path.svg", "path.png")
-_CHUNK = 2**28  # bytes of the outputs' forward pass, where --memory allows more
-_COMPARED = 8  # positions at which the outputs are compared with those of the program
-_MISMATCH = {torch.float64: 1e-8, torch.float32: 1e-3}  # relative; rounding stays far below
+_OF_DATA = ("kind", "count", "seed", "shape")  # options that say what to draw from --data
+_PATH = click.Path(path_type=Path)
 _EPILOG = """
 Figure 1 of Kubo et al. (2019) for two images and a network of torchvision (which implreg does not
 need itself), with the weights' own transforms:
@@ -55,57 +49,26 @@ need itself), with the weights' own transforms:
 """
 
 
-def _sizes(
-    ctx: click.Context, parameter: click.Parameter, value: str | None
-) -> tuple[int, ...] | None:
-    if value is None:
-        return None
-    if not all(size.isdecimal() and int(size) for size in value.split(",")):
-        raise click.BadParameter(
-            f"must be whole numbers above 0 with commas between them, such as 1,28,28, got {value}."
-        )
-    return tuple(int(size) for size in value.split(","))
-
-
-@click.command("trace", epilog=_EPILOG)
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option(
-    "--network",
-    metavar="MODULE:CALLABLE",
-    help="Function that builds the network of a state dict, such as models:build.",
-)
+@click.command("trace", epilog=_EPILOG, context_settings={"show_default": True})
+@click.argument("file", type=_PATH)
+@options.network
 @click.option(
     "--paths",
-    type=click.Path(path_type=Path),
+    type=_PATH,
     help="File (.npz, .safetensors, .pt) with x0 and x1, or points of a polyline.",
 )
 @click.option("--closed", is_flag=True, help="Join the last of the points to the first.")
 @click.option("--data", type=click.Choice(list(ORIGINS)), help="Data set to draw pairs from.")
+@click.option("--kind", type=click.Choice(KINDS), default="same", help="Classes of a pair.")
+@click.option("--count", type=click.IntRange(min=1), default=128, help="Number of pairs.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Of the draw.")
 @click.option(
-    "--kind",
-    type=click.Choice(KINDS),
-    default="same",
-    show_default=True,
-    help="Classes of a pair.",
-)
-@click.option(
-    "--count",
-    type=click.IntRange(min=1),
-    default=128,
-    show_default=True,
-    help="Number of pairs.",
-)
-@click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the draw."
-)
-@click.option(
-    "--shape", metavar="SIZES", callback=_sizes, help="Shape of one sample, such as 1,28,28."
+    "--shape", metavar="SIZES", callback=options.sizes, help="Shape of one sample, such as 1,28,28."
 )
 @click.option(
     "--dtype",
     type=click.Choice(["float64", "float32"]),
     default="float64",
-    show_default=True,
     help="Precision of the computation.",
 )
 @click.option(
@@ -115,20 +78,8 @@ def _sizes(
     help="Sample each path at N evenly spaced positions instead of following it exactly.",
 )
 @click.option("--memory", metavar="SIZE", help="What the working set may take, such as 512MB.")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default=Path("trace"),
-    show_default=True,
-    help="Folder of the results.",
-)
-@click.option(
-    "--plot",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Path to draw, counted from 0.",
-)
+@click.option("--out", type=_PATH, default=Path("trace"), help="Folder of the results.")
+@click.option("--plot", type=click.IntRange(min=0), default=0, help="Path to draw, counted from 0.")
 @click.pass_context
 def trace_command(
     ctx: click.Context,
@@ -164,18 +115,7 @@ def trace_command(
     computes them ("released"), and without its index and bias traits ("corrected", see
     implreg.sampled). After Ctrl-C nothing is written.
     """
-    if (paths is None) == (data is None):
-        raise click.UsageError("give the paths with either --paths or --data.")
-    given = [x for x in _OF_DATA if ctx.get_parameter_source(x) is not ParameterSource.DEFAULT]
-    if given and data is None:
-        raise click.UsageError(f"--{given[0]} is for --data; leave it out with --paths.")
-    if closed and paths is None:
-        raise click.UsageError("--closed is for the points of --paths; leave it out with --data.")
-    if closed and points is not None:
-        raise click.UsageError(
-            "--closed is for polylines, which --points cannot sample; leave it out."
-        )
-
+    _check(ctx)
     start = time.monotonic()
     net = read_network(file, None if network is None else import_network(network))
     if paths is not None:
@@ -188,42 +128,119 @@ def trace_command(
         raise click.UsageError(
             f"--plot must be a path from 0 to {number - 1}, got {plot}; choose one of these."
         )
-
     try:
         prepare_folder(out)  # before hours of work, not after
     except OSError as error:
         raise click.ClickException(explain_os_error(error, out)) from error
-
-    if points is not None:
-        _sampled(net, lines, points, getattr(torch, dtype), memory, out, plot, start)
-        return
-    read = time.monotonic()
-    click.echo(f"tracing {_paths(number)}", err=True)
-    stop: implreg.Interrupted | None = None
-    trace: Trace | None
+    read, precision = time.monotonic(), getattr(torch, dtype)
     try:
-        trace = implreg.trace(net, lines, dtype=getattr(torch, dtype), memory=memory)
-        table = trace.to_table()
-    except implreg.Interrupted as interruption:
-        stop, trace, table = interruption, interruption.partial, interruption.table
+        if points is None:
+            found = _follow(net, lines, number, precision, memory, plot)
+        else:
+            found = _sample(net, lines, number, points, precision, memory, plot)
     except ArithmeticError as error:
         raise click.ClickException(str(error)) from error
-
-    traced = time.monotonic()
-    files = _write(trace, table, out, plot)
+    done = time.monotonic()
+    files = _replace_results(out, found.write) if found.write else []
     written = time.monotonic()
-    if trace is not None:
-        for measure, value in _measured(trace, lines if stop is None else None).items():
-            click.echo(f"{measure.replace('_', ' '):<22}{value:.6g}")
+    if told := found.tell():
         click.echo(
-            f"\n{_paths(len(trace))} with {len(trace.t):,} switches: reading {read - start:.1f} s, "
-            f"tracing {traced - read:.1f} s, writing {written - traced:.1f} s"
+            f"{told}: reading {read - start:.1f} s, {found.doing} {done - read:.1f} s, "
+            f"writing {written - done:.1f} s"
         )
     if files:
         click.echo(f"{out} has {', '.join(files)}")
-    if stop is not None:
-        click.echo(_stopped(stop, number), err=True)
+    if found.stopped:
+        click.echo(found.stopped, err=True)
         ctx.exit(INTERRUPTED)
+
+
+class _Found(NamedTuple):
+    """What came out of the paths, and how to write and tell it."""
+
+    doing: str
+    write: Callable[[Path], None] | None
+    tell: Callable[[], str]
+    stopped: str = ""  # what Ctrl-C has left
+
+
+def _check(ctx: click.Context) -> None:
+    """Refuse options that do not go together."""
+    asked = ctx.params
+    if (asked["paths"] is None) == (asked["data"] is None):
+        raise click.UsageError("give the paths with either --paths or --data.")
+    given = [x for x in _OF_DATA if ctx.get_parameter_source(x) is not ParameterSource.DEFAULT]
+    if given and asked["data"] is None:
+        raise click.UsageError(f"--{given[0]} is for --data; leave it out with --paths.")
+    if asked["closed"] and asked["paths"] is None:
+        raise click.UsageError("--closed is for the points of --paths; leave it out with --data.")
+    if asked["closed"] and asked["points"] is not None:
+        raise click.UsageError(
+            "--closed is for polylines, which --points cannot sample; leave it out."
+        )
+
+
+def _follow(
+    net: nn.Module, lines: Paths, number: int, dtype: torch.dtype, memory: str | None, plot: int
+) -> _Found:
+    """Trace the paths."""
+    click.echo(f"tracing {_counted(number)}", err=True)
+    stop: implreg.Interrupted | None = None
+    trace: Trace | None
+    try:
+        trace = implreg.trace(net, lines, dtype=dtype, memory=memory)
+        table = trace.to_table()
+    except implreg.Interrupted as interruption:
+        stop, trace, table = interruption, interruption.partial, interruption.table
+
+    def write(part: Path) -> None:
+        table.to_csv(part / "switches.csv", index=False)
+        if trace is not None:
+            trace.save(part / "trace.npz")
+        if trace is not None and plot < len(trace):
+            _write_figure(plot_path(trace[plot]), part)
+
+    def tell() -> str:
+        if trace is None:
+            return ""
+        measured = _measured(trace, lines if stop is None else None)
+        rows = [f"{measure.replace('_', ' '):<22}{x:.6g}" for measure, x in measured.items()]
+        return "\n".join([*rows, "", f"{_counted(len(trace))} with {len(trace.t):,} switches"])
+
+    nothing = trace is None and table.empty
+    stopped = "" if stop is None else _stopped(stop, number)
+    return _Found("tracing", None if nothing else write, tell, stopped)
+
+
+def _sample(
+    net: nn.Module,
+    lines: Paths,
+    number: int,
+    points: int,
+    dtype: torch.dtype,
+    memory: str | None,
+    plot: int,
+) -> _Found:
+    """Sample the paths."""
+    click.echo(f"sampling {_counted(number)} at {points:,} positions", err=True)
+    samples = sample(net, lines, points=points, dtype=dtype, memory=memory)
+
+    def write(part: Path) -> None:
+        names = ("t", "values", "slopes", "slopes_with_offsets", "counts", "lengths")
+        np.savez(part / "samples.npz", **{name: getattr(samples, name).numpy() for name in names})
+        _write_figure(plot_samples(samples, samples.values, plot), part)
+
+    def tell() -> str:
+        released = samples.estimate(index="released", biases=True).per_unit_length().summary()
+        corrected = samples.estimate(index="corrected", biases=False).per_unit_length().summary()
+        rows = [f"{'per unit length':<22}{'released':>14}{'corrected':>14}"]
+        for measure, x in released.items():
+            rows.append(f"{measure.replace('_', ' '):<22}{x:>14.6g}{corrected[measure]:>14.6g}")
+        switches = f"{int(samples.counts.sum()):,} switches between them"
+        told = f"{_counted(number)} sampled at {points:,} positions, with {switches}"
+        return "\n".join([*rows, "", told])
+
+    return _Found("sampling", write, tell)
 
 
 def _read(paths: Path, closed: bool, straight: bool) -> tuple[Any, int]:
@@ -256,27 +273,31 @@ def _drawn(data: str, kind: str, count: int, seed: int, shape: tuple[int, ...] |
     return replace(drawn, x0=drawn.x0.reshape(-1, *shape), x1=drawn.x1.reshape(-1, *shape))
 
 
-def _write(trace: Trace | None, table: pd.DataFrame, out: Path, plot: int) -> list[str]:
-    """Write what there is into `out`, all of it or nothing, and return the names of the files."""
-    if trace is None and table.empty:
-        return []
+def _stopped(stop: implreg.Interrupted, number: int) -> str:
+    """What Ctrl-C has left."""
+    finished = 0 if stop.partial is None else len(stop.partial)
+    told = f"Stopped: {finished:,} of {_counted(number)} finished"
+    if stop.reached:
+        told += f", and the switches of the next one up to t = {stop.reached:.4g}, in switches.csv"
+    return f"{told}."
 
-    def write(part: Path) -> None:
-        table.to_csv(part / "switches.csv", index=False)
-        if trace is not None:
-            trace.save(part / "trace.npz")
-        if trace is not None and plot < len(trace):
-            _write_figure(trace[plot].plot(), part)
 
-    return _replace(out, write)
+def _measured(trace: Trace, lines: object) -> dict[str, float]:
+    """All measures, the edge margin among them where the outputs are those of the labels."""
+    if isinstance(lines, Pairs):
+        classes = 1 + int(max(lines.y0.max(), lines.y1.max()))
+        if trace.ends.shape[1] >= max(classes, 2):
+            return measures.summary(trace, lines)
+    return measures.summary(trace)
 
 
 def _write_figure(figure: Figure, part: Path) -> None:
+    """Write a figure into the folder `part`, for screens and for print."""
     (part / "path.svg").write_text(figure.svg, encoding="utf-8")
     (part / "path.png").write_bytes(figure.png)
 
 
-def _replace(out: Path, write: Callable[[Path], None]) -> list[str]:
+def _replace_results(out: Path, write: Callable[[Path], None]) -> list[str]:
     """Replace the results in `out` by what `write` writes into the folder that it is given."""
     try:
         with tempfile.TemporaryDirectory(dir=out, prefix=".writing-") as folder:
@@ -293,106 +314,6 @@ def _replace(out: Path, write: Callable[[Path], None]) -> list[str]:
         raise click.ClickException(explain_os_error(error, out)) from error
 
 
-def _sampled(
-    net: nn.Module,
-    lines: Paths,
-    points: int,
-    dtype: torch.dtype,
-    memory: str | None,
-    out: Path,
-    plot: int,
-    start: float,
-) -> None:
-    """Sample the paths, write and print what comes out."""
-    read = time.monotonic()
-    x0, x1, _ = segments(lines, dtype)
-    click.echo(f"sampling {_paths(len(x0))} at {points:,} positions", err=True)
-    own, _ = prepared(net, dtype)
-    program = record(own, x0[0])
-    samples = sample(program, (x0, x1), points=points, dtype=dtype, memory=memory)
-    values = _outputs(own, program, x0, x1, samples.t, memory)
-    done = time.monotonic()
-
-    def write(part: Path) -> None:
-        arrays = {
-            name: getattr(samples, name).numpy()
-            for name in ("t", "slopes", "slopes_with_offsets", "counts", "lengths")
-        }
-        np.savez(part / "samples.npz", values=values.numpy(), **arrays)
-        _write_figure(plot_samples(samples, values, plot), part)
-
-    files = _replace(out, write)
-    written = time.monotonic()
-    click.echo(_estimates(samples))
-    click.echo(
-        f"\n{_paths(len(x0))} sampled at {points:,} positions, with {int(samples.counts.sum()):,} "
-        f"switches between them: reading {read - start:.1f} s, sampling {done - read:.1f} s, "
-        f"writing {written - done:.1f} s"
-    )
-    click.echo(f"{out} has {', '.join(files)}")
-
-
-def _estimates(samples: Samples) -> str:
-    """The table of both estimators, slopes per unit length of the path."""
-    released = samples.estimate(index="released", biases=True).per_unit_length().summary()
-    corrected = samples.estimate(index="corrected", biases=False).per_unit_length().summary()
-    rows = [f"{'per unit length':<22}{'released':>14}{'corrected':>14}"]
-    rows += [
-        f"{measure.replace('_', ' '):<22}{value:>14.6g}{corrected[measure]:>14.6g}"
-        for measure, value in released.items()
-    ]
-    return "\n".join(rows)
-
-
-def _outputs(
-    net: nn.Module, program: Program, x0: Tensor, x1: Tensor, t: Tensor, memory: str | None
-) -> Tensor:
-    """The network's own outputs at positions t of every path, (P, T, C)."""
-    widest = max(program.size(v) for v in range(len(program.operations) + 1))
-    limit = min(_CHUNK, memory_bytes(memory, x0.device))
-    chunk = max(1, limit // (8 * widest * x0.element_size()))  # convolutions copy their input
-    along = t.view(-1, *[1] * (x0.ndim - 1))
-    made = []
-    with (
-        torch.no_grad(),
-        progress_bar(len(x0) * len(t), None, desc="outputs", unit="position") as bar,
-    ):
-        for start, end in zip(x0, x1, strict=True):
-            for s in along.split(chunk):
-                made.append(net((1 - s) * start + s * end).reshape(len(s), -1))
-                bar.update(len(s))
-        values = torch.cat(made)
-        at = torch.linspace(0, len(values) - 1, _COMPARED).long().unique()
-        for row in at.tolist():
-            path, s = row // len(t), along[row % len(t)]
-            point = ((1 - s) * x0[path] + s * x1[path])[None]
-            off = (program.values(point)[program.output].flatten() - values[row]).abs().max()
-            if not off <= _MISMATCH[values.dtype] * values.abs().max():
-                raise click.ClickException(
-                    f"the samples belong to outputs {float(off):.3g} away from the network's own, "
-                    f"so that no number of them can be trusted; look for random numbers or state "
-                    f"that changes from call to call in the network."
-                )
-    return values.view(len(x0), len(t), -1)
-
-
-def _stopped(stop: implreg.Interrupted, number: int) -> str:
-    """What Ctrl-C has left."""
-    finished = 0 if stop.partial is None else len(stop.partial)
-    told = f"Stopped: {finished:,} of {_paths(number)} finished"
-    if stop.reached:
-        told += f", and the switches of the next one up to t = {stop.reached:.4g}, in switches.csv"
-    return f"{told}."
-
-
-def _measured(trace: Trace, lines: object) -> dict[str, float]:
-    """All measures, the edge margin among them where the outputs are those of the labels."""
-    if isinstance(lines, Pairs):
-        classes = 1 + int(max(lines.y0.max(), lines.y1.max()))
-        if trace.ends.shape[1] >= max(classes, 2):
-            return measures.summary(trace, lines)
-    return measures.summary(trace)
-
-
-def _paths(number: int) -> str:
+def _counted(number: int) -> str:
+    """Return such as "128 paths"."""
     return f"{number:,} path{'' if number == 1 else 's'}"

@@ -22,8 +22,8 @@ from implreg.complexity.paths import (
 )
 from implreg.complexity.samples import gradient_norm, local_complexity, sensitivity
 from implreg.complexity.weights import distance, norm_product, parameter_norm, weight_product
-from implreg.datasets import Pairs
 from implreg.tracing import Trace
+from implreg.tracing.paths import Pairs
 from implreg.tracing.program import Hinges
 
 __all__ = [
@@ -55,7 +55,7 @@ def summary(
     directions: int = 20,
     seed: int = 0,
 ) -> dict[str, float]:
-    """All measures of this module, each as one number: a row of a tidy table.
+    r"""All measures of this module, each as one number: a row of a tidy table.
 
     Means over samples and paths. Measures that are not defined for the network are NaN, so that all
     rows have the same columns: `sensitivity` with one output, `weight_product` unless there is one
@@ -66,13 +66,25 @@ def summary(
         initial: the network that training began with.
         trace: of `net` along `pairs`, with slopes per unit of t.
         pairs: straight paths.
-        x: samples, (N, *input).
+        x: samples, (N, *input), for the measures at samples.
         radius: of `local_complexity`.
         directions: of `local_complexity`.
         seed: of `local_complexity`.
 
+    Returns:
+        One number for each measure, under its name here; "frobenius_product" and
+        "spectral_product" are `norm_product`, and "relative_distance" is
+        :math:`\|\theta - \theta_0\| / \|\theta_0\|`.
+
     Raises:
         InputError: as the measures.
+
+    >>> import torch
+    >>> import implreg as ir
+    >>> net, ends = ir.mlp(3, 9, 1, seed=0), (torch.ones(1, 3), -torch.eye(3)[:1])
+    >>> row = summary(net, net, ir.trace(net, ends), ends, ends[0], radius=0.1, directions=3)
+    >>> row["distance"], round(row["weight_product"] - weight_product(net, torch.ones(3)), 9)
+    (0.0, 0.0)
     """
     program = program_of(net, x)
     start = parameter_norm(initial)

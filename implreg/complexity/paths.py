@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from implreg.complexity.jacobians import Net, jacobian_at, normal_of, program_of, rows_at_once
-from implreg.datasets import Pairs
 from implreg.errors import InputError
 from implreg.tracing import Trace
+from implreg.tracing.paths import Pairs
 from implreg.tracing.program import Hinges
 
 # Switches at most this share of the path apart are one jump of the gradient: rounding parts them.
@@ -17,6 +17,9 @@ def function_path_length(trace: Trace) -> Tensor:
     r"""Length of the curve of outputs along each path, :math:`\int \|\phi'(t)\| \, dt`, (P,).
 
     Exact: the outputs go straight from breakpoint to breakpoint.
+
+    Args:
+        trace: of straight paths or polylines.
 
     Source: Volhejn and Lampert (2021), there from 100 samples of the path.
 
@@ -41,7 +44,7 @@ def gradient_path_length(net: Net, trace: Trace, paths: Pairs | tuple[Tensor, Te
     switch together, or a pooling window switches, whole Jacobians are subtracted.
 
     Args:
-        net: the network that was traced.
+        net: the network that was traced, or its program.
         trace: of straight paths, with slopes per unit of t, as `implreg.trace` returns it.
         paths: those that were traced.
 
@@ -104,6 +107,9 @@ def deviation_from_affine(trace: Trace) -> Tensor:
     vector of outputs. Exact: on a piece the distance is the norm of a linear function, which has an
     antiderivative.
 
+    Args:
+        trace: of straight paths.
+
     Raises:
         InputError: polylines.
 
@@ -127,6 +133,9 @@ def deviation_from_affine(trace: Trace) -> Tensor:
 def switch_density(trace: Trace) -> Tensor:
     r"""Switches per unit length, :math:`M / \|D\|`, (P,).
 
+    Args:
+        trace: of straight paths, of length :math:`\|D\|`, or polylines, whose segments add up.
+
     Source: the density of linear regions of Gamba et al. (2022); that it is per unit of Euclidean
     length is our reading.
 
@@ -141,8 +150,13 @@ def switch_density(trace: Trace) -> Tensor:
 def region_density(trace: Trace) -> Tensor:
     r"""Linear regions that a path meets per unit length, (P,).
 
-    Counted as pieces of some length: units that switch together end one region, not several. At a
-    corner of a polyline no region ends.
+    .. math:: \bigl(1 + \#\{t_i\}\bigr) / \|D\|
+
+    with the number of different breakpoints :math:`t_i`. Counted as pieces of some length: units
+    that switch together end one region, not several. At a corner of a polyline no region ends.
+
+    Args:
+        trace: of straight paths, of length :math:`\|D\|`, or polylines, whose segments add up.
 
     Source: the regions along a line of Hanin and Rolnick (2019).
 

@@ -16,6 +16,13 @@ def gradient_norm(net: Net, x: Tensor) -> Tensor:
 
     With one output it is the norm of the gradient.
 
+    Args:
+        net: a module in eval mode that `implreg.read` takes, or its program.
+        x: samples, (N, *input).
+
+    Returns:
+        (N,), float64, in units of the outputs per unit of the inputs.
+
     Raises:
         InputError: a network that cannot be read, or samples of another shape than it takes.
 
@@ -36,8 +43,12 @@ def gradient_norm(net: Net, x: Tensor) -> Tensor:
 def sensitivity(net: Net, x: Tensor) -> Tensor:
     r"""Jacobian norm of the class probabilities, :math:`\|\partial_x \mathrm{softmax} f(x)\|_F`.
 
+    Args:
+        net: a module in eval mode that `implreg.read` takes, or its program; two or more outputs.
+        x: samples, (N, *input).
+
     Returns:
-        (N,).
+        (N,), float64.
 
     Raises:
         InputError: as `gradient_norm`; a network with a single output, which is no class.
@@ -72,11 +83,14 @@ def local_complexity(
     approximation of it. Pooling by maxima is not counted.
 
     Args:
-        net: the network.
+        net: a module in eval mode that `implreg.read` takes, or its program.
         x: samples, (N, *input).
         radius: r, in units of the samples.
         directions: P, at most the number of entries of a sample.
         seed: of the directions.
+
+    Returns:
+        Numbers of units, (N,), float64.
 
     Raises:
         InputError: as `gradient_norm`; an argument out of its range.

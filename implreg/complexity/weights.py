@@ -20,8 +20,9 @@ def weight_product(net: Net, sample: Tensor) -> float:
     (1 - a) times, and every position of a convolution is a unit.
 
     Args:
-        net: a network with one layer of activations.
-        sample: an input, without a batch axis.
+        net: a module in eval mode that `implreg.read` takes, with one layer of activations; or its
+            program.
+        sample: an input, (*input), without a batch axis.
 
     Raises:
         InputError: more or fewer layers of activations, or pooling by maxima: a unit of a deeper
@@ -56,6 +57,9 @@ def weight_product(net: Net, sample: Tensor) -> float:
 def parameter_norm(net: nn.Module) -> float:
     r"""Norm of all parameters together, :math:`\|\theta\|_2`; buffers such as means do not count.
 
+    Args:
+        net: any module.
+
     >>> net = nn.Linear(2, 1)
     >>> _ = net.weight.data.copy_(torch.tensor([[2.0, 1.0]])), net.bias.data.fill_(2.0)
     >>> parameter_norm(net)
@@ -66,6 +70,10 @@ def parameter_norm(net: nn.Module) -> float:
 
 def distance(net: nn.Module, initial: nn.Module) -> float:
     r"""How far training has moved the parameters, :math:`\|\theta - \theta_0\|_2`.
+
+    Args:
+        net: any module.
+        initial: a module with the same parameters, those at initialisation.
 
     Raises:
         InputError: networks with different parameters.
@@ -93,8 +101,8 @@ def norm_product(net: nn.Module, norm: str) -> float:
     spectral norm is then not that of the convolution. Biases and batch norm do not count.
 
     Args:
-        net: the network.
-        norm: "frobenius" or "spectral".
+        net: any module.
+        norm: "frobenius" or "spectral", the largest singular value.
 
     Raises:
         InputError: another norm.
@@ -109,13 +117,6 @@ def norm_product(net: nn.Module, norm: str) -> float:
     (10.0, 8.0)
     """
     check_choice("norm", norm, ("frobenius", "spectral"))
-    product = 1.0
-    for p in net.parameters():
-        if p.ndim > 1:
-            w = p.detach().double().flatten(1)
-            if norm == "frobenius":
-                product *= float(w.norm())
-            else:  # the root of the smaller Gram matrix: much faster than singular values
-                gram = w @ w.T if w.shape[0] <= w.shape[1] else w.T @ w
-                product *= math.sqrt(max(0.0, float(torch.linalg.eigvalsh(gram)[-1])))
-    return product
+    order = "fro" if norm == "frobenius" else 2
+    weights = (p.detach().double().flatten(1) for p in net.parameters() if p.ndim > 1)
+    return math.prod(float(torch.linalg.matrix_norm(w, order)) for w in weights)

@@ -1,8 +1,8 @@
 """Predictions of the theory, to be drawn over what `trace` measures."""
 
-from implreg.theory.architecture import Architecture, architecture
-from implreg.theory.convolution import convolutional
+from implreg.theory.architecture import architecture
 from implreg.theory.initialisation import Prediction, at_initialisation, gap_variance
+from implreg.theory.layers import Architecture
 from implreg.theory.process import (
     chord_deviation,
     fluctuation,
@@ -20,7 +20,6 @@ __all__ = [
     "architecture",
     "at_initialisation",
     "chord_deviation",
-    "convolutional",
     "fluctuation",
     "gap_variance",
     "output_covariance",

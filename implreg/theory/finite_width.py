@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from implreg.errors import InputError
-from implreg.theory.architecture import Activation, Architecture, Dense
 from implreg.theory.kernels import Pair
+from implreg.theory.layers import Architecture, Relu, Weights
 
 _NEAR = 1e-3  # radians within which of 0 or pi the term is left out: it vanishes there
 
@@ -38,10 +38,9 @@ def correction(seen: Architecture, first: Pair, size: Tensor) -> tuple[Tensor, T
     Raises:
         InputError: layers other than dense ones without biases and ReLUs.
     """
-    plain = all(
-        layer.bias == 0 if isinstance(layer, Dense) else layer == Activation(0.0)
-        for layer in seen.layers
-    )
+    weights, activations = seen.layers[::2], seen.layers[1::2]
+    plain = all(isinstance(layer, Weights) and not layer.bias for layer in weights)
+    plain &= all(isinstance(layer, Relu) and not layer.leak for layer in activations)
     if not plain:
         raise InputError(
             "net must have plain ReLU layers, and no biases, for the term of order 1/width, got "
@@ -51,13 +50,11 @@ def correction(seen: Architecture, first: Pair, size: Tensor) -> tuple[Tensor, T
     with torch.enable_grad():
         angle = first.angle.detach().clamp(_NEAR, math.pi - _NEAR).requires_grad_()
         value = shift(angle, widths)
-        rate = bend = torch.zeros_like(value)
-        if len(widths) > 1:
-            (rate,) = torch.autograd.grad(value.sum(), angle, create_graph=True)
-            (bend,) = torch.autograd.grad(rate.sum(), angle)
+        (rate,) = torch.autograd.grad(value.sum(), angle, create_graph=True)
+        (bend,) = torch.autograd.grad(rate.sum(), angle)
     value, rate = value.detach(), rate.detach()
-    mixed = first.turn_t * first.log_s + first.turn_s * first.log_t
-    slopes = value * first.log_s * first.log_t + rate * mixed + bend * first.turn_s * first.turn_t
+    log, turn = (both[0] * both[1] for both in (first.log, first.turn))
+    slopes = value * log + rate * first.mixed + bend * turn
     inside = (first.angle > _NEAR) & (first.angle < math.pi - _NEAR)
     return torch.where(inside, size * value, 0.0), torch.where(inside, size * slopes, 0.0)
 
@@ -72,36 +69,22 @@ def shift(angle: Tensor, widths: Sequence[int]) -> Tensor:
     >>> float(shift(torch.tensor(1.0), [100]))  # one hidden layer: the limit is exact
     0.0
     """
-    rho = angle.cos()
-    zero, one = torch.zeros_like(rho), torch.ones_like(rho)
-    delta, scatter = zero, torch.zeros(*rho.shape, 3, 3, dtype=rho.dtype)
+    rho, delta = angle.cos(), torch.zeros_like(angle)
+    # Covariances of a with itself, of a with b, of a or b with k, and of k with itself.
+    own, both, mixed, cross = 0.0, delta, delta, delta
     for width in widths:
         sine = (1 - rho.square()).clamp(min=0).sqrt()
         rest = math.pi - torch.atan2(sine, rho)
-        kappa, first = (sine + rest * rho) / math.pi, rest / math.pi
-        second = 1 / (math.pi * sine)
-        # Derivatives of F by (a, b, k) at a = b = 1.
-        own = kappa - rho * first
-        same, other = (rho.square() * second - own) / 4, (rho.square() * second + own) / 4
-        across = -rho * second / 2
-        curved = _matrix([[same, other, across], [other, same, across], [across, across, second]])
-        slope = _matrix([[one, zero, zero], [zero, one, zero], [own / 2, own / 2, first]])
-        delta = first * delta + (curved * scatter).sum(dim=(-2, -1)) / 2
-        # Covariance of 2 phi(s)^2, 2 phi(t)^2, 2 phi(s) phi(t), phi the ReLU of unit Gaussians.
+        kappa, first, second = (sine + rest * rho) / math.pi, rest / math.pi, 1 / (math.pi * sine)
+        # F_a = F_b at a = b = 1; F_k and F_kk are `first` and `second`.
+        by_a = (kappa - rho * first) / 2
+        trace = second * (rho.square() * (own + both) / 2 - 2 * rho * mixed + cross)
+        delta = first * delta + (trace + by_a * (both - own)) / 2
+        # Of 2 phi(s)^2, 2 phi(t)^2, 2 phi(s) phi(t), phi the ReLU of unit Gaussians.
         squares = 2 / math.pi * (rest * (1 + 2 * rho.square()) + 3 * sine * rho)
         cubes = 2 / math.pi * (3 * rest * rho + sine * (2 + rho.square()))
-        mixed = cubes - kappa
-        drawn = _matrix(
-            [
-                [5 * one, squares - 1, mixed],
-                [squares - 1, 5 * one, mixed],
-                [mixed, mixed, squares - kappa.square()],
-            ]
-        )
-        scatter = slope @ scatter @ slope.mT + drawn / width
-        rho = kappa
+        along = by_a * (own + both) + first * mixed
+        cross = 2 * by_a * along + first * (2 * by_a * mixed + first * cross)
+        cross, mixed = cross + (squares - kappa.square()) / width, along + (cubes - kappa) / width
+        own, both, rho = own + 5 / width, both + (squares - 1) / width, kappa
     return delta
-
-
-def _matrix(rows: list[list[Tensor]]) -> Tensor:
-    return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)

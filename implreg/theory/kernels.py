@@ -4,7 +4,7 @@ In the limit of wide layers the pre-activations of a layer are independent Gauss
 per unit, whose covariance K follows from that of the layer below (Neal 1996; Cho and Saul 2009; Lee
 et al. 2018). So does the tangent kernel :math:`\Theta` that governs training by gradient descent
 (Jacot et al. 2018). A `Pair` holds both for two points and for their derivatives as the points
-move; each rule of this module takes a `Pair` through one operation of the network.
+move; its methods take it through one operation of the network each.
 
 **Angles.** With :math:`K(s,s) = a`, :math:`K(t,t) = b` and
 :math:`K(s,t) = \sqrt{ab} \cos u` a ReLU does nothing but change the angle u, and adding
@@ -20,56 +20,46 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from implreg.theory.pixels import Grid, Window
+
 _COINCIDE = 1e-13  # sine of half the angle below which two points differ by rounding alone
 _SERIES = 0.5  # below this angle sin x - x cos x is summed as a series
 _TERMS = 9  # of the series; the next one is below 1e-20 of the first
 
 
 @dataclass(frozen=True)
-class Tangent:
-    """The tangent kernel of two points and its derivatives as they move; any shape."""
-
-    k: Tensor
-    ds: Tensor
-    dt: Tensor
-
-
-@dataclass(frozen=True)
 class Pair:
-    r"""Second moments of a process at two points, which move with s and t; tensors of one shape.
+    r"""Second moments of a process at two points, which move with s and t.
+
+    Tensors of one shape (...), some with one entry for each point, (2, ...).
 
     Attributes:
-        a: variance at the first point.
-        b: variance at the second.
+        variance: a and b, (2, ...).
         difference: a - b, kept as it cancels.
         sine: of half the angle u.
         cosine: of half the angle u.
         rho: cos u, the correlation.
-        log_s: :math:`\partial_s \log \sqrt a`.
-        log_t: :math:`\partial_t \log \sqrt b`.
-        turn_s: :math:`\partial_s u`; where the points coincide, one-sided.
-        turn_t: :math:`\partial_t u`.
+        log: :math:`\partial_s \log \sqrt a` and :math:`\partial_t \log \sqrt b`, (2, ...).
+        turn: :math:`\partial_s u` and :math:`\partial_t u`; where the points coincide, one-sided;
+            (2, ...).
         twist: :math:`\sin u \; \partial_s \partial_t u`.
-        tangent: the tangent kernel, if it is asked for.
+        tangent: the tangent kernel and its derivatives by s and t, (3, ...), if it is asked for.
     """
 
-    a: Tensor
-    b: Tensor
+    variance: Tensor
     difference: Tensor
     sine: Tensor
     cosine: Tensor
     rho: Tensor
-    log_s: Tensor
-    log_t: Tensor
-    turn_s: Tensor
-    turn_t: Tensor
+    log: Tensor
+    turn: Tensor
     twist: Tensor
-    tangent: Tangent | None = None
+    tangent: Tensor | None = None
 
     @property
     def size(self) -> Tensor:
         r""":math:`\sqrt{ab}`."""
-        return (self.a * self.b).sqrt()
+        return _product(self.variance).sqrt()
 
     @property
     def angle(self) -> Tensor:
@@ -82,21 +72,25 @@ class Pair:
         return self.size * self.rho
 
     @property
-    def ds(self) -> Tensor:
-        r""":math:`\partial_s K`."""
-        return self.size * (self.rho * self.log_s - self._sin * self.turn_s)
+    def d(self) -> Tensor:
+        r""":math:`\partial_s K` and :math:`\partial_t K`, (2, ...)."""
+        return self.size * (self.rho * self.log - self._sin * self.turn)
 
     @property
-    def dt(self) -> Tensor:
-        r""":math:`\partial_t K`."""
-        return self.size * (self.rho * self.log_t - self._sin * self.turn_t)
+    def moved(self) -> Tensor:
+        r""":math:`K, \partial_s K` and :math:`\partial_t K`, (3, ...)."""
+        return torch.cat([self.k[None], self.d])
 
     @property
     def dsdt(self) -> Tensor:
         r""":math:`\partial_s \partial_t K`, the covariance of the two slopes."""
-        mixed = self.turn_t * self.log_s + self.turn_s * self.log_t
-        around = self.turn_s * self.turn_t - self.log_s * self.log_t
-        return -self.size * (self._sin * mixed + self.rho * around + self.twist)
+        around = _product(self.turn) - _product(self.log)
+        return -self.size * (self._sin * self.mixed + self.rho * around + self.twist)
+
+    @property
+    def mixed(self) -> Tensor:
+        r""":math:`\partial_s u\, \lambda_t + \partial_t u\, \lambda_s`, with `log` as lambdas."""
+        return self.turn[0] * self.log[1] + self.turn[1] * self.log[0]
 
     @property
     def _sin(self) -> Tensor:
@@ -104,7 +98,100 @@ class Pair:
 
     def with_tangent(self) -> "Pair":
         """The same for a first layer, with its tangent kernel, which is its covariance."""
-        return replace(self, tangent=Tangent(self.k, self.ds, self.dt))
+        return replace(self, tangent=self.moved)
+
+    def scaled(self, factor: float) -> "Pair":
+        """Second moments of the process times the root of `factor`."""
+        variance, difference = factor * self.variance, factor * self.difference
+        tangent = None if self.tangent is None else factor * self.tangent
+        return replace(self, variance=variance, difference=difference, tangent=tangent)
+
+    def weighted(self, weight: float, bias: float) -> "Pair":
+        """Second moments behind a layer with random weights and biases.
+
+        Args:
+            weight: variance of the weights times their number per unit.
+            bias: variance of the biases.
+
+        Each parameter is taken to be its deviation times a unit Gaussian, which is what is trained,
+        so that the layer's own share of the tangent kernel is its covariance.
+        """
+        made = self.scaled(weight)
+        if bias:
+            zeros, zero = torch.zeros_like(self.variance), torch.zeros_like(self.rho)
+            still = zero.new_zeros(3, *zero.shape)
+            made += Pair(zeros + bias, zero, zero, zero + 1, zero + 1, zeros, zeros, zero, still)
+        return made if made.tangent is None else replace(made, tangent=made.tangent + made.moved)
+
+    def averaged(self, window: Window, after: Grid) -> "Pair":
+        """The same, as the window of a dense layer is one pixel."""
+        return self
+
+    pooled = averaged
+
+    def rectified(self, leak: float) -> "Pair":
+        r"""Second moments of leaky ReLUs, :math:`\max(z, 0) + \alpha \min(z, 0)`.
+
+        With :math:`c(u)` the correlation of the activations of two unit Gaussians at angle u,
+
+        .. math::
+            c(u) = \frac{(1-\alpha)^2 \kappa(u) + 2 \alpha \cos u}{1 + \alpha^2}, \qquad
+            \kappa(u) = \frac{\sin u + (\pi - u) \cos u}{\pi},
+
+        K becomes :math:`\frac{1 + \alpha^2}{2} \sqrt{ab}\, c(u)`; the tangent kernel is multiplied
+        by the covariance of the derivatives, :math:`(1-\alpha)^2 \frac{\pi - u}{2 \pi} + \alpha`.
+
+        Source: Cho and Saul (2009), arc-cosine kernels of order 1 and 0.
+        """
+        norm = 1 + leak**2
+        kink = (1 - leak) ** 2 / norm
+        u, rest = self.angle, 2 * torch.atan2(self.cosine, self.sine)  # rest = pi - u
+        # 1 - c = 2 sine^2 closer^2.
+        lost = torch.where(self.sine > 0, _sin_minus_x_cos(u) / self.sine.square(), 0.0)
+        closer = (1 - kink * lost / (2 * math.pi)).sqrt()
+        rho = kink * _sin_minus_x_cos(rest) / math.pi + (2 * leak / norm) * self.rho
+        sine = self.sine * closer
+        cosine = ((1 + rho) / 2).sqrt()
+        share = kink * rest / math.pi + 2 * leak / norm  # -c'(u) / sin u
+        rate = share * self.cosine / (closer * cosine)  # of the new angle by the old one
+        bend = self.rho * share - self._sin * kink / math.pi - rho * rate.square()
+        kept, twist = self.scaled(norm / 2), bend * _product(self.turn) + share * self.twist
+        tangent = kept.tangent
+        if tangent is not None:
+            step = kink / math.pi * self.turn * tangent[0]
+            tangent = torch.cat([share * tangent[:1], share * tangent[1:] - step])
+        return replace(
+            kept, sine=sine, cosine=cosine, rho=rho, turn=rate * self.turn, twist=twist,
+            tangent=tangent,
+        )  # fmt: skip
+
+    def __add__(self, other: "Pair") -> "Pair":
+        """Second moments of the sum of two independent processes."""
+        p, q, p_size, q_size = self, other, self.size, other.size
+        variance, both = p.variance + q.variance, p.variance * q.variance
+        size = _product(variance).sqrt()
+        # sqrt(p.a q.b) - sqrt(q.a p.b), and what the size gains by it.
+        skew = q.variance[0] * p.difference - p.variance[0] * q.difference
+        skew = skew / (p.variance * q.variance.flip(0)).sqrt().sum(dim=0)
+        gain = skew.square() / (size + p_size + q_size)
+        less_p, less_q = 2 * p_size * p.sine.square(), 2 * q_size * q.sine.square()  # size - k
+        sine = ((less_p + less_q + gain) / (2 * size)).sqrt()
+        more = 2 * p_size * p.cosine.square() + 2 * q_size * q.cosine.square() + gain
+        cosine = (more / (2 * size)).sqrt()
+        sin, rho = 2 * sine * cosine, (p.k + q.k) / size
+        log = (p.variance * p.log + q.variance * q.log) / variance
+        apart = (q.log - p.log) / variance
+        # p.k q.variance - q.k p.variance
+        lean = both.sqrt() * torch.stack([-skew, skew]) - less_p * q.variance + less_q * p.variance
+        along = p_size * p._sin * p.turn + q_size * q._sin * q.turn
+        square = (p.variance * p.turn.square() + q.variance * q.turn.square()) / variance
+        here = (square + both * apart.square()).sqrt().copysign(p.turn + q.turn)
+        turn = torch.where(sine > 0, (apart * lean + along) / (size * sin), here)
+        tangent = None if p.tangent is None or q.tangent is None else p.tangent + q.tangent
+        made = Pair(
+            variance, p.difference + q.difference, sine, cosine, rho, log, turn, 0 * rho, tangent
+        )
+        return replace(made, twist=(made.dsdt - p.dsdt - q.dsdt) / size)
 
 
 def on_line(foot: Tensor, at_s: Tensor, at_t: Tensor, speed: Tensor) -> Pair:
@@ -119,26 +206,20 @@ def on_line(foot: Tensor, at_s: Tensor, at_t: Tensor, speed: Tensor) -> Pair:
     Shapes broadcast; the line must miss the origin.
     """
     foot, at_s, at_t, speed = torch.broadcast_tensors(foot, at_s, at_t, speed)
-    a, b = foot.square() + at_s.square(), foot.square() + at_t.square()
-    size = (a * b).sqrt()
-    inner, cross = foot.square() + at_s * at_t, foot * (at_t - at_s).abs()
+    at = torch.stack([at_s, at_t])
+    variance = foot.square() + at.square()
+    size, cross = _product(variance).sqrt(), foot * (at_t - at_s)
+    inner = foot.square() + at_s * at_t
     larger = ((size + inner.abs()) / (2 * size)).sqrt()
-    smaller = cross / (2 * size * larger)
+    smaller = cross.abs() / (2 * size * larger)
     near = inner >= 0
     away = torch.where(at_t >= at_s, speed * foot, -speed * foot)
     return Pair(
-        a=a,
-        b=b,
-        difference=(at_s - at_t) * (at_s + at_t),
-        sine=torch.where(near, smaller, larger),
-        cosine=torch.where(near, larger, smaller),
-        rho=inner / size,
-        log_s=at_s * speed / a,
-        log_t=at_t * speed / b,
-        turn_s=-away / a,
-        turn_t=away / b,
-        twist=torch.zeros_like(a),
-    )
+        variance, difference=(at_s - at_t) * (at_s + at_t),
+        sine=torch.where(near, smaller, larger), cosine=torch.where(near, larger, smaller),
+        rho=inner / size, log=at * speed / variance, turn=torch.stack([-away, away]) / variance,
+        twist=torch.zeros_like(size),
+    )  # fmt: skip
 
 
 def between_points(
@@ -160,7 +241,8 @@ def between_points(
     """
 
     def lifted(points: Tensor, last: float) -> Tensor:
-        return torch.cat([points * math.sqrt(weight / x.shape[1]), _column(points, last)], dim=1)
+        column = torch.full_like(points[:, :1], last)
+        return torch.cat([points * math.sqrt(weight / x.shape[1]), column], dim=1)
 
     x, y, way = lifted(x, math.sqrt(bias)), lifted(y, math.sqrt(bias)), lifted(way, 0.0)
     long, wide = x.norm(dim=1, keepdim=True), y.norm(dim=1)
@@ -173,169 +255,16 @@ def between_points(
     aside = (way - radial * unit).norm(dim=1, keepdim=True) * side[:, None]
     inward = (way @ other.T - rho * radial) / (2 * sine * cosine)
     zero = torch.zeros_like(rho)
+    turn = torch.where(sine > _COINCIDE, -inward, aside) / long
     return Pair(
-        a=long.square() + zero,
-        b=wide.square() + zero,
-        difference=(long - wide) * (long + wide),
-        sine=sine,
-        cosine=cosine,
-        rho=rho,
-        log_s=radial / long + zero,
-        log_t=zero,
-        turn_s=torch.where(sine > _COINCIDE, -inward, aside) / long,
-        turn_t=zero,
-        twist=zero,
-    )
-
-
-def _column(points: Tensor, value: float) -> Tensor:
-    return torch.full_like(points[:, :1], value)
-
-
-def relu(pair: Pair, leak: float) -> Pair:
-    r"""Second moments of leaky ReLUs, :math:`\max(z, 0) + \alpha \min(z, 0)`.
-
-    With :math:`c(u)` the correlation of the activations of two unit Gaussians at angle u,
-
-    .. math::
-        c(u) = \frac{(1-\alpha)^2 \kappa(u) + 2 \alpha \cos u}{1 + \alpha^2}, \qquad
-        \kappa(u) = \frac{\sin u + (\pi - u) \cos u}{\pi},
-
-    K becomes :math:`\frac{1 + \alpha^2}{2} \sqrt{ab}\, c(u)`; the tangent kernel is multiplied by
-    the covariance of the derivatives, :math:`(1-\alpha)^2 \frac{\pi - u}{2 \pi} + \alpha`.
-
-    Source: Cho and Saul (2009), arc-cosine kernels of order 1 and 0.
-    """
-    norm = 1 + leak**2
-    kink = (1 - leak) ** 2 / norm
-    u, rest = pair.angle, 2 * torch.atan2(pair.cosine, pair.sine)  # rest = pi - u
-    sin = 2 * pair.sine * pair.cosine
-    # 1 - c = 2 sine^2 closer^2.
-    lost = torch.where(pair.sine > 0, _sin_minus_x_cos(u) / pair.sine.square(), 0.0)
-    closer = (1 - kink * lost / (2 * math.pi)).sqrt()
-    rho = kink * _sin_minus_x_cos(rest) / math.pi + (2 * leak / norm) * pair.rho
-    sine = pair.sine * closer
-    cosine = ((1 + rho) / 2).sqrt()
-    share = kink * rest / math.pi + 2 * leak / norm  # -c'(u) / sin u
-    rate = share * pair.cosine / (closer * cosine)  # of the new angle by the old one
-    bend = pair.rho * share - sin * kink / math.pi - rho * rate.square()
-    tangent = pair.tangent
-    if tangent is not None:
-        passed, step = norm / 2 * share, norm * kink / (2 * math.pi)
-        tangent = Tangent(
-            passed * tangent.k,
-            passed * tangent.ds - step * pair.turn_s * tangent.k,
-            passed * tangent.dt - step * pair.turn_t * tangent.k,
-        )
-    return Pair(
-        a=norm / 2 * pair.a,
-        b=norm / 2 * pair.b,
-        difference=norm / 2 * pair.difference,
-        sine=sine,
-        cosine=cosine,
-        rho=rho,
-        log_s=pair.log_s,
-        log_t=pair.log_t,
-        turn_s=rate * pair.turn_s,
-        turn_t=rate * pair.turn_t,
-        twist=bend * pair.turn_s * pair.turn_t + share * pair.twist,
-        tangent=tangent,
-    )
-
-
-def dense(pair: Pair, weight: float, bias: float) -> Pair:
-    """Second moments behind a layer with random weights and biases.
-
-    Args:
-        pair: the inputs of the layer.
-        weight: variance of the weights times their number per unit.
-        bias: variance of the biases.
-
-    Each parameter is taken to be its deviation times a unit Gaussian, which is what is trained, so
-    that the layer's own share of the tangent kernel is its covariance.
-    """
-    made = scaled(pair, weight)
-    if bias:
-        zero = torch.zeros_like(made.a)
-        made = added(
-            made,
-            Pair(
-                a=zero + bias,
-                b=zero + bias,
-                difference=zero,
-                sine=zero,
-                cosine=zero + 1,
-                rho=zero + 1,
-                log_s=zero,
-                log_t=zero,
-                turn_s=zero,
-                turn_t=zero,
-                twist=zero,
-                tangent=None if made.tangent is None else Tangent(zero, zero, zero),
-            ),
-        )
-    return made if made.tangent is None else replace(made, tangent=_plus_own(made, made.tangent))
-
-
-def _plus_own(pair: Pair, below: Tangent) -> Tangent:
-    return Tangent(below.k + pair.k, below.ds + pair.ds, below.dt + pair.dt)
-
-
-def scaled(pair: Pair, factor: float) -> Pair:
-    """Second moments of the process times the root of `factor`."""
-    tangent = pair.tangent
-    return replace(
-        pair,
-        a=factor * pair.a,
-        b=factor * pair.b,
-        difference=factor * pair.difference,
-        tangent=None
-        if tangent is None
-        else Tangent(factor * tangent.k, factor * tangent.ds, factor * tangent.dt),
-    )
-
-
-def added(p: Pair, q: Pair) -> Pair:
-    """Second moments of the sum of two independent processes."""
-    a, b = p.a + q.a, p.b + q.b
-    size = (a * b).sqrt()
-    cross_p, cross_q = (p.a * q.b).sqrt(), (q.a * p.b).sqrt()
-    # sqrt(p.a q.b) - sqrt(q.a p.b), and what the size gains by it.
-    skew = (q.a * p.difference - p.a * q.difference) / (cross_p + cross_q)
-    gain = skew.square() / (size + p.size + q.size)
-    less_p, less_q = 2 * p.size * p.sine.square(), 2 * q.size * q.sine.square()  # size - k
-    sine = ((less_p + less_q + gain) / (2 * size)).sqrt()
-    more = 2 * p.size * p.cosine.square() + 2 * q.size * q.cosine.square() + gain
-    cosine = (more / (2 * size)).sqrt()
-    sin, rho = 2 * sine * cosine, (p.k + q.k) / size
-    log_s, log_t = (p.a * p.log_s + q.a * q.log_s) / a, (p.b * p.log_t + q.b * q.log_t) / b
-
-    def turn(
-        p_log: Tensor, q_log: Tensor, p_turn: Tensor, q_turn: Tensor, lean: Tensor,
-        p_var: Tensor, q_var: Tensor,
-    ) -> Tensor:  # fmt: skip
-        total, apart = p_var + q_var, q_log - p_log
-        lean = lean - less_p * q_var + less_q * p_var  # p.k q_var - q.k p_var
-        along = p.size * p._sin * p_turn + q.size * q._sin * q_turn
-        here = (p_var * p_turn.square() + q_var * q_turn.square()) / total
-        here = (here + p_var * q_var * (apart / total).square()).sqrt().copysign(p_turn + q_turn)
-        return torch.where(sine > 0, (apart * lean / total + along) / (size * sin), here)
-
-    turn_s = turn(p.log_s, q.log_s, p.turn_s, q.turn_s, -(p.a * q.a).sqrt() * skew, p.a, q.a)
-    turn_t = turn(p.log_t, q.log_t, p.turn_t, q.turn_t, (p.b * q.b).sqrt() * skew, p.b, q.b)
-    twist = (
-        rho * (log_s * log_t - turn_s * turn_t)
-        - sin * (turn_t * log_s + turn_s * log_t)
-        - (p.dsdt + q.dsdt) / size
-    )
-    tangent = p.tangent
-    if tangent is not None and q.tangent is not None:
-        other = q.tangent
-        tangent = Tangent(tangent.k + other.k, tangent.ds + other.ds, tangent.dt + other.dt)
-    return Pair(
-        a, b, p.difference + q.difference, sine, cosine, rho, log_s, log_t, turn_s, turn_t, twist,
-        tangent,
+        variance=torch.stack([long.square() + zero, wide.square() + zero]),
+        difference=(long - wide) * (long + wide), sine=sine, cosine=cosine, rho=rho,
+        log=torch.stack([radial / long + zero, zero]), turn=torch.stack([turn, zero]), twist=zero,
     )  # fmt: skip
+
+
+def _product(of_both: Tensor) -> Tensor:
+    return of_both[0] * of_both[1]
 
 
 def _sin_minus_x_cos(x: Tensor) -> Tensor:

@@ -153,9 +153,8 @@ def kernel_spline(start: Start, x: ArrayLike, y: ArrayLike) -> Spline:
             f"x must lie inside the reach of the breakpoints, {start.reach:g} on either side of 0, "
             f"got {x[0]:g} to {x[-1]:g}; raise reach."
         )
-    return Spline(
-        start, x, np.asarray(np.linalg.solve(start.kernel(x[:, None], x), y), dtype=float)
-    )
+    coefficients = np.linalg.solve(start.kernel(x[:, None], x), y)
+    return Spline(start, x, np.asarray(coefficients, dtype=float))
 
 
 def variational_spline(

@@ -17,13 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from implreg.checks import check_count, check_finite, check_number
-from implreg.datasets import Pairs
 from implreg.errors import InputError
 from implreg.networks import HE, Initialisation
 from implreg.theory import kernels
-from implreg.theory.architecture import Architecture, architecture, through
 from implreg.theory.kernels import Pair
-from implreg.theory.lines import Lines, lines
+from implreg.theory.layers import Architecture, through
+from implreg.theory.lines import Lines, Straight, dense, lines
 from implreg.theory.process import symmetric_root
 
 _ENTRIES = 2**21  # numbers in one array of a batch of paths
@@ -42,6 +41,12 @@ class Trained:
             before training, (P, 2T, N).
         mean: over initialisations, (P, 2T, C).
         covariance: of one output, over initialisations, (P, 2T, 2T).
+
+    >>> import implreg as ir
+    >>> x, y = 2 * torch.eye(4), torch.tensor([[1.0], [-1.0], [0.0], [0.0]])
+    >>> trained = after_training(ir.mlp(4, 100, 1, seed=0), x, y, (x[:1], x[1:2]))
+    >>> trained.mean[0, [0, len(trained.t) - 1], 0].round(decimals=6)  # the labels at both ends
+    tensor([ 1., -1.], dtype=torch.float64)
     """
 
     t: Tensor
@@ -66,8 +71,7 @@ class Trained:
     def chord_deviation(self) -> Tensor:
         """Root mean square distance of an output from the line between its ends, (P, T)."""
         t, points = self.t, len(self.t)
-        away = torch.zeros(points, 2 * points, dtype=torch.float64)
-        away[:, :points] = torch.eye(points, dtype=torch.float64)
+        away = torch.eye(points, 2 * points, dtype=torch.float64)
         away[:, 0] -= 1 - t
         away[:, points - 1] -= t
         return self._root_mean_square(away)
@@ -92,7 +96,18 @@ class Trained:
         return (variance + (of @ self.mean).square().mean(dim=2)).clamp(min=0).sqrt()
 
     def fluctuation(self, draws: int = 1000, seed: int = 0) -> Tensor:
-        """Draws of the largest distance from the chord, as the mean over outputs, (P, draws)."""
+        """Draws of the largest distance from the chord, as the mean over outputs.
+
+        Args:
+            draws: their number.
+            seed: of the draws, which all paths share.
+
+        Returns:
+            (P, draws), float64.
+
+        Raises:
+            InputError: a number out of its range.
+        """
         check_count("draws", draws)
         points, outputs = len(self.t), self.mean.shape[2]
         random = torch.Generator().manual_seed(check_count("seed", seed, at_least=0))
@@ -126,21 +141,23 @@ def tangent_kernel(net: nn.Module, x: Tensor, initialisation: Initialisation = H
 
     Raises:
         InputError: layers that the theory does not know, or samples that do not fit them.
+
+    Source: Jacot et al. (2018). With one hidden layer and |x|^2 = d each of the two layers of
+    weights contributes 1 on the diagonal:
+
+    >>> import implreg as ir
+    >>> kernel = tangent_kernel(ir.mlp(4, 100, 1, seed=0), 2 * torch.eye(4))
+    >>> kernel.diagonal().round(decimals=9)
+    tensor([2., 2., 2., 2.], dtype=torch.float64)
     """
-    seen = architecture(net, initialisation)
+    seen = dense(net, initialisation, tuple(x.shape[1:]))
     return _among(seen, _samples(seen, x))[1]
 
 
 def after_training(
-    net: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    paths: Pairs | tuple[Tensor, Tensor],
-    initialisation: Initialisation = HE,
-    *,
-    time: float = math.inf,
-    points: int = 33,
-) -> Trained:
+    net: nn.Module, x: Tensor, y: Tensor, paths: Straight, initialisation: Initialisation = HE, *,
+    time: float = math.inf, points: int = 33,
+) -> Trained:  # fmt: skip
     r"""Mean and covariance of a wide network along paths, after gradient flow from random weights.
 
     Each parameter is taken to be its deviation at initialisation times a unit Gaussian that is
@@ -198,10 +215,7 @@ def after_training(
 
     t = torch.linspace(0, 1, points, dtype=torch.float64)
     batch = max(1, _ENTRIES // (points * max(points, len(x))))
-    parts = [
-        _along(seen, path.select(slice(begin, begin + batch)), t, x, solve, before)
-        for begin in range(0, len(path.foot), batch)
-    ]
+    parts = [_along(seen, some, t, x, solve, before) for some in path.batches(batch)]
     response, covariance = (torch.cat(part) for part in zip(*parts, strict=True))
     return Trained(t, response, response @ y, covariance)
 
@@ -220,7 +234,7 @@ def _among(seen: Architecture, x: Tensor) -> tuple[Tensor, Tensor]:
     """Covariance and tangent kernel of an output among samples, (N, N) each."""
     pair = _outputs(seen, x, torch.zeros_like(x), x.new_ones(len(x)), x)
     assert pair.tangent is not None
-    return (pair.k + pair.k.T) / 2, (pair.tangent.k + pair.tangent.k.T) / 2
+    return (pair.k + pair.k.T) / 2, (pair.tangent[0] + pair.tangent[0].T) / 2
 
 
 def _outputs(seen: Architecture, x: Tensor, way: Tensor, side: Tensor, y: Tensor) -> Pair:
@@ -234,27 +248,22 @@ def _along(
 ) -> tuple[Tensor, Tensor]:
     """Response (P, 2T, N) and covariance (P, 2T, 2T) of some paths."""
     paths, points = len(path.foot), len(t)
-    way = path.x1 - path.x0
     # Each position from the end that is nearer, so that the ends are the samples themselves.
-    near = t[:, None] < 0.5
-    at = torch.where(
-        near, path.x0[:, None] + t[:, None] * way[:, None],
-        path.x1[:, None] - (1 - t[:, None]) * way[:, None],
-    )  # fmt: skip
-    side = torch.where(near[:, 0], 1.0, -1.0).double().repeat(paths)
-    ways = way[:, None].expand_as(at).flatten(0, 1)
+    at = torch.lerp(path.x0[:, None], path.x1[:, None], t[:, None])
+    side = torch.where(t < 0.5, 1.0, -1.0).double().repeat(paths)
+    ways = (path.x1 - path.x0).repeat_interleave(points, dim=0)
     pair = _outputs(seen, at.flatten(0, 1), ways, side, x)
     assert pair.tangent is not None
 
     def rows(values: Tensor, slopes: Tensor) -> Tensor:
         return torch.cat([v.view(paths, points, -1) for v in (values, slopes)], dim=1)
 
-    response = rows(pair.tangent.k, pair.tangent.ds) @ solve
-    to_samples = rows(pair.k, pair.ds)
+    response = rows(pair.tangent[0], pair.tangent[1]) @ solve
+    to_samples = rows(pair.k, pair.d[0])
     own = path.outputs(seen, t[:, None, None], t[None, :, None])
-    before = torch.cat(
-        [torch.cat([own.k, own.dt], dim=1), torch.cat([own.ds, own.dsdt], dim=1)]
-    ).permute(2, 0, 1)
+    by_s, by_t = own.d
+    before = torch.cat([torch.cat([own.k, by_t], dim=1), torch.cat([by_s, own.dsdt], dim=1)])
+    before = before.permute(2, 0, 1)
     mixed = response @ to_samples.mT
     covariance = before - mixed - mixed.mT + response @ among @ response.mT
     return response, covariance

@@ -1,6 +1,6 @@
 """Exact piecewise-linear paths: a network and pairs of samples go in, a trace comes out."""
 
-from implreg.tracing.paths import Paths, Polyline, polyline
+from implreg.tracing.paths import Pairs, Paths, Polyline, polyline
 from implreg.tracing.program import Program
 from implreg.tracing.read import read
 from implreg.tracing.refine import Part
@@ -9,6 +9,7 @@ from implreg.tracing.trace import Interrupted, stream, trace
 
 __all__ = [
     "Interrupted",
+    "Pairs",
     "Part",
     "Paths",
     "Polyline",

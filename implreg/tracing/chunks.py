@@ -37,7 +37,7 @@ class NewPieces:
         self._program, self._stretch, self._site, self._cuts = program, stretch, site, cuts
         self._operation: Hinges | Windows = operation
         self._value = operation.inputs[0]
-        follower = program.follower(site)
+        follower = program.followers.get(site)
         self._follower = None if follower is None else follower[0]
 
         pieces = stretch.pieces

@@ -1,6 +1,6 @@
 """Where pre-activations cross the kinks of their activation."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -39,10 +39,8 @@ class Cuts:
         """The same cuts in order of piece and t; simultaneous ones by order, kink and unit."""
         keys = (self.order, self.t, self.row) if self.order.any() else (self.t, self.row)
         at = np.lexsort(keys)
-        return Cuts(
-            self.row[at], self.t[at], self.unit[at], self.which[at], self.order[at], self.side[at],
-            self.sides,
-        )  # fmt: skip
+        names = ("row", "t", "unit", "which", "order", "side")
+        return replace(self, **{name: getattr(self, name)[at] for name in names})
 
 
 def find_crossings(
@@ -86,10 +84,7 @@ def find_crossings(
         side = pick(above, knot + 1, unit)
         found.append((row, t, unit, np.full_like(row, which), side))
         sides.append(above[:, :-1].reshape(paths * pieces, units))
-    if len(found) == 1:
-        row, t, unit, kinks, side = found[0]
-    else:
-        row, t, unit, kinks, side = (np.concatenate(x) for x in zip(*found, strict=True))
+    row, t, unit, kinks, side = (np.concatenate(x) for x in zip(*found, strict=True))
     return Cuts(row, t, unit, kinks, kinks, side, sides).sort(), at_end
 
 

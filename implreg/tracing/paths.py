@@ -1,14 +1,41 @@
 """Paths to trace: straight lines between two samples, polylines, closed loops."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from implreg.checks import check_finite
-from implreg.datasets import Pairs
 from implreg.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Pairs of samples: the two ends of P paths.
+
+    Attributes:
+        x0: where the paths start, float64, shape (P, *shape) with the shape of one sample.
+        x1: where the paths end, float64, shape (P, *shape).
+        y0: labels of the starts, int64, shape (P,).
+        y1: labels of the ends, int64, shape (P,).
+        kind: "same", "different" or "random", see `implreg.pairs`.
+
+    >>> x = torch.eye(3, dtype=torch.float64)
+    >>> two = Pairs(x[:2], x[1:], torch.tensor([0, 1]), torch.tensor([1, 2]), "different")
+    >>> len(two)
+    2
+    """
+
+    x0: Tensor = field(repr=False)
+    x1: Tensor = field(repr=False)
+    y0: Tensor = field(repr=False)
+    y1: Tensor = field(repr=False)
+    kind: str
+
+    def __len__(self) -> int:
+        """Return P, the number of pairs."""
+        return len(self.x0)
 
 
 @dataclass(frozen=True)
@@ -16,7 +43,7 @@ class Polyline:
     """P paths that go straight from vertex to vertex; see `polyline`.
 
     Attributes:
-        vertices: (P, V, *input).
+        vertices: V points of each path, (P, V, *input).
         closed: whether the last vertex is the first one again.
     """
 
@@ -36,6 +63,9 @@ def polyline(points: Tensor | Sequence[Tensor], *, closed: bool = False) -> Poly
         points: (V, *input), two or more inputs of the network; or a list of such tensors, all of
             one shape, for several paths.
         closed: go back to the first point at the end.
+
+    Returns:
+        Paths of V - 1 segments, or of V if they are closed, to be traced.
 
     Raises:
         InputError: `points` does not hold tensors of one shape with at least two points.
@@ -126,17 +156,16 @@ def _numbers(name: str, x: Tensor, dtype: torch.dtype) -> Tensor:
     return check_finite(name, x.detach()).to(dtype)
 
 
-def flat_ends(paths: Paths, inputs: int) -> tuple[Tensor, Tensor]:
-    """Starts and ends of straight paths as checked (P, inputs) float64 tensors on the CPU.
+def straight_ends(paths: Paths) -> tuple[Tensor, Tensor]:
+    """Starts and ends of straight paths as checked (P, *input) float64 tensors on the CPU.
 
     Raises:
-        InputError: polylines, or samples that do not have `inputs` entries.
+        InputError: as `segments`, or polylines.
     """
     x0, x1, number = segments(paths, torch.float64)
-    if number > 1 or x0[0].numel() != inputs:
-        what = f"polylines of {number} segments" if number > 1 else f"shape {tuple(x0.shape)}"
+    if number > 1:
         raise InputError(
-            f"paths must be straight and of shape (P, {inputs}), as the network has {inputs} "
-            f"inputs, got {what}; pass two tensors (x0, x1) of that shape."
+            f"paths must be straight, got polylines of {number} segments; pass two tensors "
+            f"(x0, x1)."
         )
-    return x0.flatten(1).cpu(), x1.flatten(1).cpu()
+    return x0.cpu(), x1.cpu()

@@ -9,7 +9,9 @@ Three kinds of operation are enough for every continuous piecewise linear networ
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -84,6 +86,10 @@ class Hinges:
         assert isinstance(total, Tensor)
         return total
 
+    def at(self, z: Tensor) -> Tensor:
+        """The function at z."""
+        return self.value(z, [z > at for at, _ in self.kinks])
+
     def value(self, z: Tensor, on: Sequence[Tensor]) -> Tensor:
         """The function at z, on the sides of the kinks that `on` says."""
         total = z * self.factor(on, z.dtype)
@@ -116,7 +122,7 @@ class Windows:
 Operation = Affine | Hinges | Windows
 
 
-def _joined(between: Sequence[Affine], layer: Affine, shape: Shape) -> Affine:
+def _joined(between: Sequence[Affine], layer: Affine) -> Affine:
     """Operations that move entries, and the layer behind them, as one operation."""
     if not between:
         return layer
@@ -147,9 +153,47 @@ def _joined(between: Sequence[Affine], layer: Affine, shape: Shape) -> Affine:
     return replace(layer, linear=linear, bias=bias, columns=impulses)
 
 
+def arranged(operations: Sequence[Operation], output: int) -> tuple[tuple[Operation, ...], int]:
+    """What the output depends on, and nothing else, in an order that suits tracing.
+
+    What alone reads the result of an activation, be it a layer or a chain that ends in one, stands
+    right behind it, and no other activation between them. All else keeps its order.
+
+    Args:
+        operations: operation i makes value i + 1 from earlier values; value 0 is the sample.
+        output: index of the value that the network returns.
+
+    Returns:
+        The operations with their values numbered anew, and the number of the output.
+    """
+    wanted = {output}
+    for i, operation in reversed(list(enumerate(operations, 1))):
+        if i in wanted:
+            wanted.update(operation.inputs)
+    readers: dict[int, list[int]] = {value: [] for value in wanted}
+    for i, operation in enumerate(operations, 1):
+        for value in set(operation.inputs) if i in wanted else ():
+            readers[value].append(i)
+    number = {0: 0}
+    for i in sorted(wanted - {0}):
+        behind = isinstance(operations[i - 1], Hinges)
+        while i not in number:
+            number[i] = len(number)
+            if behind and i != output and len(readers[i]) == 1:
+                following = operations[readers[i][0] - 1]
+                if isinstance(following, Affine) and following.inputs == (i,):
+                    i = readers[i][0]
+    kept = []
+    for i in number:
+        if i:
+            inputs: Any = tuple(number[value] for value in operations[i - 1].inputs)
+            kept.append(replace(operations[i - 1], inputs=inputs))
+    return tuple(kept), number[output]
+
+
 @dataclass(frozen=True)
 class Program:
-    """The operations of a network in the order in which they run.
+    """The operations of a network, without those that its output does not depend on.
 
     Operation i makes value i + 1 from earlier values; value 0 is the sample.
 
@@ -174,21 +218,29 @@ class Program:
     output: int
     dtype: torch.dtype
     device: torch.device
-    # For every value the last operation that reads it; for every hinge the layer behind it.
-    last_use: tuple[int, ...] = field(init=False)
-    followers: dict[int, tuple[int, Affine]] = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def last_use(self) -> tuple[int, ...]:
+        """For every value the last operation that reads it."""
         last = [-1] * (len(self.operations) + 1)
         for i, operation in enumerate(self.operations):
             for value in operation.inputs:
                 last[value] = i
         last[self.output] = len(self.operations)
-        object.__setattr__(self, "last_use", tuple(last))
-        found = {site: self._follower(site) for site in self.sites}
-        object.__setattr__(self, "followers", {s: f for s, f in found.items() if f is not None})
+        return tuple(last)
 
-    @property
+    @cached_property
+    def followers(self) -> dict[int, tuple[int, Affine]]:
+        """For hinges right behind which a layer alone reads their result, and knows its columns.
+
+        Operations between the two that only move and scale entries are made part of the layer. By
+        index of the hinges: the layer's own position, and an operation that takes the result of the
+        hinges to the result of the layer.
+        """
+        found = {site: self._follower(site) for site in self.sites}
+        return {site: follower for site, follower in found.items() if follower is not None}
+
+    @cached_property
     def sites(self) -> tuple[int, ...]:
         """The operations that can switch, in order."""
         return tuple(i for i, o in enumerate(self.operations) if not isinstance(o, Affine))
@@ -199,44 +251,48 @@ class Program:
         return sum(prod(self.operations[i].shape) for i in self.sites)
 
     def shape(self, value: int) -> Shape:
-        """Shape of a value, for one sample."""
+        """Shape of a value, for one sample.
+
+        Args:
+            value: its index; 0 is the sample, i + 1 what operation i makes.
+        """
         return self.operations[value - 1].shape if value else self.input_shape
 
     def size(self, value: int) -> int:
-        """Number of entries of a value, for one sample."""
+        """Number of entries of a value, for one sample.
+
+        Args:
+            value: its index, as for `shape`.
+        """
         return prod(self.shape(value))
 
     def live(self, position: int) -> tuple[int, ...]:
-        """Values that exist before operation `position` and are read by a later one."""
-        return tuple(v for v in range(position + 1) if self.last_use[v] > position)
+        """Values that exist before operation `position` and are read by a later one.
 
-    def follower(self, site: int) -> tuple[int, Affine] | None:
-        """The layer that alone reads the result of hinges at `site`, if it knows its columns.
-
-        Operations between the two that only move and scale entries are made part of the layer.
+        Args:
+            position: index of an operation.
 
         Returns:
-            The layer's own position, and an operation that takes the result of `site` to the result
-            of the layer.
+            Indices of values, in order.
         """
-        return self.followers.get(site)
+        return tuple(v for v in range(position + 1) if self.last_use[v] > position)
 
     def _follower(self, site: int) -> tuple[int, Affine] | None:
         if not isinstance(self.operations[site], Hinges):
             return None
         between: list[Affine] = []
         value = site + 1
-        while value != self.output:
-            readers = [i for i, o in enumerate(self.operations) if value in o.inputs]
-            reader = self.operations[readers[0]]
-            if len(readers) != 1 or not isinstance(reader, Affine) or reader.inputs != (value,):
+        # As long as the operation right behind, which has the number of the value, alone reads it.
+        while value != self.output and self.last_use[value] == value:
+            reader = self.operations[value]
+            if not isinstance(reader, Affine) or reader.inputs != (value,):
                 return None
             if reader.columns is not None:
-                return readers[0], _joined(between, reader, self.operations[site].shape)
+                return value, _joined(between, reader)
             if reader.moves is None:
                 return None
             between.append(reader)
-            value = readers[0] + 1
+            value += 1
         return None
 
     def values(self, x: Tensor) -> dict[int, Tensor]:
@@ -246,7 +302,8 @@ class Program:
             x: samples, (N, *input_shape).
 
         Returns:
-            For every value that a switching operation reads, and the output, its entries.
+            For every value that a switching operation reads, and the output, its entries,
+            (N, *shape).
         """
         wanted = {self.operations[i].inputs[0] for i in self.sites} | {self.output}
         found = {0: x}
@@ -255,7 +312,7 @@ class Program:
             if isinstance(operation, Affine):
                 made = operation.value(*taken)
             elif isinstance(operation, Hinges):
-                made = operation.value(taken[0], [taken[0] > at for at, _ in operation.kinks])
+                made = operation.at(*taken)
             else:
                 made = taken[0].flatten(1)[:, operation.index].amax(-1)
             found[i + 1] = made.reshape(len(x), *operation.shape)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from implreg.checks import check_finite
 from implreg.errors import InputError
 from implreg.tracing.operations import perform
-from implreg.tracing.program import Program
+from implreg.tracing.program import Program, arranged
 from implreg.tracing.record import BATCH, Recorded, Recorder
 
 
@@ -27,10 +27,19 @@ def read(net: nn.Module, sample: Tensor, *, dtype: torch.dtype = torch.float64) 
         sample: one input, of the shape (without batch axis) that the network takes.
         dtype: of the arithmetic, `torch.float64` or `torch.float32`.
 
+    Returns:
+        The operations that the output depends on, in an order in which they can run; `print` shows
+        one line for each.
+
     Raises:
         InputError: the module is not a `torch.nn.Module`, has parameters that are not finite or on
             several devices, cannot take the sample, or does something that is not in the list: the
             message names the layer, its type and the reason.
+
+    >>> import implreg as ir
+    >>> read(nn.Sequential(ir.mlp(4, 8, 2, seed=0), nn.Tanh()), torch.zeros(4))
+    Traceback (most recent call last):
+    implreg.errors.InputError: net must be piecewise linear, but its layer '1' (Tanh) ...
     """
     net, device = prepared(net, dtype)
     return record(net, sample.to(dtype=dtype, device=device or sample.device))
@@ -101,9 +110,9 @@ def record(net: nn.Module, sample: Tensor) -> Program:
         except Exception as error:
             where = f", in {recorder.where()}" if recorder.running else ""
             raise InputError(
-                f"paths must hold samples that net takes, but it fails on samples of shape "
-                f"{tuple(sample.shape)} with {type(error).__name__}: {first_line(error)}{where}; "
-                f"reshape them or mend the network."
+                f"net must take the samples, but fails on one of shape {tuple(sample.shape)} with "
+                f"{type(error).__name__}: {first_line(error)}{where}; reshape them or mend the "
+                f"network."
             ) from error
     if not isinstance(result, Recorded):
         what = type(result).__name__
@@ -115,13 +124,8 @@ def record(net: nn.Module, sample: Tensor) -> Program:
         raise InputError(
             f"net must return one tensor, got {what}; wrap it in a module that returns one."
         )
-    return Program(
-        tuple(recorder.operations),
-        tuple(sample.shape),
-        result.value,
-        sample.dtype,
-        sample.device,
-    )
+    operations, output = arranged(recorder.operations, result.value)
+    return Program(operations, tuple(sample.shape), output, sample.dtype, sample.device)
 
 
 def first_line(error: BaseException) -> str:

@@ -7,10 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import (
-    register_module_forward_hook,
-    register_module_forward_pre_hook,
-)
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from implreg.errors import InputError
 from implreg.tracing.program import Affine, Hinges, Moves, Operation, Shape, Windows
@@ -44,31 +42,14 @@ class Recorded(Tensor):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        recorder = next(x.recorder for x in _tensors((args, kwargs)) if isinstance(x, Recorded))
+        recorder = next(x.recorder for x in tree_leaves((args, kwargs)) if isinstance(x, Recorded))
         return recorder.call(func, args, kwargs)
-
-
-def _tensors(tree: Any) -> Iterator[Tensor]:
-    if isinstance(tree, Tensor):
-        yield tree
-    elif isinstance(tree, dict):
-        for branch in tree.values():
-            yield from _tensors(branch)
-    elif isinstance(tree, list | tuple):
-        for branch in tree:
-            yield from _tensors(branch)
 
 
 def plain(tree: Any) -> Any:
     """The same arguments with ordinary tensors in place of recorded ones."""
-    if isinstance(tree, Recorded):
-        with torch._C.DisableTorchFunctionSubclass():
-            return tree.as_subclass(Tensor)
-    if isinstance(tree, dict):
-        return {key: plain(branch) for key, branch in tree.items()}
-    if type(tree) in (list, tuple):
-        return type(tree)(plain(branch) for branch in tree)
-    return tree
+    with torch._C.DisableTorchFunctionSubclass():
+        return tree_map_only(Recorded, lambda x: x.as_subclass(Tensor), tree)
 
 
 class Recorder:
@@ -100,7 +81,6 @@ class Recorder:
         self,
         text: str,
         inputs: Sequence[Recorded],
-        data: Tensor,
         linear: Callable[..., Tensor],
         *,
         bias: Tensor | None = None,
@@ -108,7 +88,8 @@ class Recorder:
         moves: Moves | None = None,
     ) -> Recorded:
         """Append an affine operation."""
-        data = plain(data)
+        data = linear(*plain(inputs))
+        data = data if bias is None else data + bias
         taken = tuple(x.value for x in inputs)
         made = Affine(self.name(text), text, taken, _one(data), linear, bias, columns, moves)
         return self.add(made, data)
@@ -117,20 +98,18 @@ class Recorder:
         self,
         text: str,
         x: Recorded,
-        data: Tensor,
         *,
         kinks: Sequence[tuple[float, float | Tensor]],
         slope: float | Tensor = 0.0,
         offset: float = 0.0,
     ) -> Recorded:
         """Append a piecewise linear function of every entry."""
-        data = plain(data)
-        made = Hinges(self.name(text), text, (x.value,), _one(data), offset, slope, tuple(kinks))
-        return self.add(made, data)
+        shape = tuple(x.shape[1:])
+        made = Hinges(self.name(text), text, (x.value,), shape, offset, slope, tuple(kinks))
+        return self.add(made, made.at(plain(x)))
 
     def windows(self, text: str, x: Recorded, data: Tensor, index: Tensor) -> Recorded:
         """Append a maximum over windows."""
-        data = plain(data)
         return self.add(Windows(self.name(text), text, (x.value,), _one(data), index), data)
 
     def name(self, text: str) -> str:

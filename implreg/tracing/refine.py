@@ -20,14 +20,14 @@ zero at an end is no switch, and passing through zero along several knots is one
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from implreg.tracing.chunks import NewPieces
-from implreg.tracing.cuts import Cuts, find_crossings
+from implreg.tracing.cuts import find_crossings
 from implreg.tracing.program import Affine, Hinges, Program, Windows
 from implreg.tracing.state import Stretch, flat, on_device
 from implreg.tracing.windows import find_wins
@@ -102,40 +102,63 @@ class Refiner:
                 last=True,
                 rows={0: torch.cat([x0, x1 - x0])},
             )
-            yield from self._advance(whole, 0)
+            yield from self._follow(whole)
 
     def _tolerance(self, stretch: Stretch, z: Tensor, site: int) -> Tensor:
         """How far from zero rounding may leave the operation's input where it is zero, (P, n).
 
-        It goes by the size of that input, `z` at the knots, at the two ends of the path.
+        It goes by the size of that input, `z` at the knots, at the two ends of the path; and of
+        what an activation made it from, as its zeros are as rough as that.
         """
-        if stretch.first and stretch.last:
+        operations = self._program.operations
+        if stretch.first and stretch.last and isinstance(operations[site], Hinges):
             return _slack(z[:, 0], z[:, -1])
         begin, x0, x1 = self._group
         if not self._tolerances:  # of the whole group, as a stretch does not know its ends
             ends = self._program.values(torch.cat([x0, x1]))
             for i in self._program.sites:
-                taken = flat(ends[self._program.operations[i].inputs[0]])
-                self._tolerances[i] = _slack(taken[: x0.shape[0]], taken[x0.shape[0] :])
+                value = operations[i].inputs[0]
+                taken = flat(ends[value])
+                slack = _slack(taken[: x0.shape[0]], taken[x0.shape[0] :])
+                if isinstance(operations[i], Windows) and value - 1 in self._tolerances:
+                    slack = torch.maximum(slack, self._tolerances[value - 1])
+                self._tolerances[i] = slack
         first = int(stretch.path[0]) - begin
         return self._tolerances[site][first : first + stretch.paths]
 
-    def _advance(self, stretch: Stretch, position: int) -> Iterator[Part]:
-        """Send a stretch through the operations from `position` on."""
+    def _follow(self, whole: Stretch) -> Iterator[Part]:
+        """Send a stretch through all operations, and each of its chunks before the next."""
+        waiting = [(0, iter([whole]))]  # the operation that comes next, and stretches before it
+        while waiting:
+            position, stretches = waiting[-1]
+            stretch = next(stretches, None)
+            if stretch is None:
+                waiting.pop()
+                continue
+            stretch, site = self._advance(stretch, position)
+            if site is None:
+                yield self._output(stretch)
+            else:
+                waiting.append((site + 1, self._cut(stretch, site)))
+
+    def _advance(self, stretch: Stretch, position: int) -> tuple[Stretch, int | None]:
+        """Send a stretch through affine operations from `position` on, up to one that can switch.
+
+        Returns the stretch there, and the index of that operation; None at the output.
+        """
         operations = self._program.operations
         rows = dict(stretch.rows)
         for i in range(position, len(operations)):
             operation = operations[i]
             if not isinstance(operation, Affine):
-                yield from self._cut(stretch.with_rows(rows), i)
-                return
+                return replace(stretch, rows=rows), i
             # Else it was made along with the hinge before it.
             if i + 1 not in rows and all(value in rows for value in operation.inputs):
                 rows[i + 1] = _apply(operation, rows, stretch.paths)
             for value in operation.inputs:
                 if self._program.last_use[value] <= i:
                     rows.pop(value, None)
-        yield self._output(stretch.with_rows(rows))
+        return replace(stretch, rows=rows), None
 
     def _output(self, stretch: Stretch) -> Part:
         value = self._program.output
@@ -159,8 +182,8 @@ class Refiner:
             ends=values[: finished.size, -1],
         )
 
-    def _cut(self, stretch: Stretch, site: int) -> Iterator[Part]:
-        """Cut the pieces where operation `site` switches, and go on with each chunk."""
+    def _cut(self, stretch: Stretch, site: int) -> Iterator[Stretch]:
+        """Cut the pieces where operation `site` switches, into chunks behind it."""
         operation = self._program.operations[site]
         carried = None if stretch.first else self._carried[site]
         z = stretch.at_knots(operation.inputs[0])
@@ -172,12 +195,7 @@ class Refiner:
             cuts, at_end = find_wins(operation, stretch, z, tolerance, carried)
         if stretch.paths == 1:
             self._carried[site] = at_end
-        yield from self._chunks(stretch, site, cuts)
-
-    def _chunks(self, stretch: Stretch, site: int, cuts: Cuts) -> Iterator[Part]:
-        new = NewPieces(self._program, stretch, site, cuts)
-        for chunk in new.chunks(self._rows[site]):
-            yield from self._advance(chunk, site + 1)
+        yield from NewPieces(self._program, stretch, site, cuts).chunks(self._rows[site])
 
 
 def _apply(operation: Affine, rows: dict[int, Tensor], paths: int) -> Tensor:

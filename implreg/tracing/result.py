@@ -5,7 +5,6 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -14,9 +13,6 @@ from torch import Tensor
 
 from implreg.checks import check_positions
 from implreg.errors import InputError
-
-if TYPE_CHECKING:
-    from implreg.figures import Figure
 
 _FORMAT = 1  # of saved traces
 
@@ -46,6 +42,13 @@ class Trace:
         ends: outputs at the end of each path, (P, C).
         lengths: Euclidean length of each segment, by path and then along it, (P * N,).
         layers: qualified names of the layers that `layer` counts.
+
+    >>> import implreg as ir
+    >>> trace = ir.trace(ir.mlp(3, 50, 2, seed=0), (torch.ones(3, 3), -torch.eye(3)))
+    >>> len(trace), len(trace.slopes) - len(trace.t), trace.layers
+    (3, 3, ('1',))
+    >>> bool(torch.allclose(trace[0].slopes.diff(dim=0), trace[0].gaps))
+    True
     """
 
     t: Tensor
@@ -164,12 +167,19 @@ class Trace:
         )
 
     def to_table(self) -> pd.DataFrame:
-        """One row per switch: path, t, layer, unit, and one column `gap_c` per output c."""
+        """One row per switch: path, t, layer, unit, and one column `gap_c` per output c.
+
+        Returns:
+            S rows; layers by their qualified names.
+        """
         names = [self.layers[i] for i in self.layer.tolist()]
         return switch_table(self.path, self.t, names, self.unit, self.gaps)
 
     def save(self, file: str | os.PathLike[str]) -> None:
         """Write the trace to a file that `Trace.load` and `numpy.load` read (npz).
+
+        Args:
+            file: its name, which ends with .npz.
 
         Raises:
             InputError: the file's name does not end with .npz.
@@ -186,6 +196,9 @@ class Trace:
     @classmethod
     def load(cls, file: str | os.PathLike[str]) -> "Trace":
         """Read a trace that `save` has written; nothing in the file is executed.
+
+        Args:
+            file: its name.
 
         Raises:
             InputError: the file is missing, damaged, or not a saved trace.
@@ -213,23 +226,10 @@ class Trace:
             )
         return cls(**tensors, layers=layers)
 
-    def plot(self) -> "Figure":
-        """Outputs and slopes along the first path (figure 1 of the paper)."""
-        from implreg.figures import plot_path  # a trace needs no plotting library to exist
-
-        return plot_path(self[0])
-
 
 def switch_table(
     path: Tensor, t: Tensor, layers: Sequence[str], unit: Tensor, gaps: Tensor
 ) -> pd.DataFrame:
     """One row per switch, see `Trace.to_table`."""
-    table = pd.DataFrame(
-        {
-            "path": path.cpu().numpy(),
-            "t": t.cpu().numpy(),
-            "layer": layers,
-            "unit": unit.cpu().numpy(),
-        }
-    )
+    table = pd.DataFrame({"path": path.cpu(), "t": t.cpu(), "layer": layers, "unit": unit.cpu()})
     return pd.concat([table, pd.DataFrame(gaps.cpu().numpy()).add_prefix("gap_")], axis=1)

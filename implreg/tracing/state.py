@@ -5,7 +5,7 @@ start and which unit switches there is bookkeeping: small integer arrays, in Num
 cost less.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -82,10 +82,6 @@ class Stretch:
         elapsed = np.clip(np.minimum(knots[1:], t) - knots[:-1], 0, None)
         start = self.start(value)[path : path + 1]
         return torch.addmm(start, on_device(elapsed[None], slopes), slopes)
-
-    def with_rows(self, rows: dict[int, Tensor]) -> "Stretch":
-        """The same stretch with other values."""
-        return replace(self, rows=rows)
 
 
 def flat(rows: Tensor) -> Tensor:

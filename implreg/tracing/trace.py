@@ -19,18 +19,19 @@ from implreg.tracing.refine import Part, Refiner
 from implreg.tracing.result import Trace, switch_table
 from implreg.tracing.state import flat
 
-_MISMATCH = {torch.float64: 1e-8, torch.float32: 1e-3}  # relative; rounding stays far below
+MISMATCH = {torch.float64: 1e-8, torch.float32: 1e-3}  # relative; rounding stays far below
 _CHUNK = {"cpu": 2**22}  # bytes of one array that a processor's cache holds with room to spare
 _CHUNK_ELSEWHERE = 2**28
 _ARRAYS = 6  # arrays as large as the largest that are alive at once
 _SHARE = 0.5  # of the free memory, unless the caller says otherwise
 _CHECKED = 8  # paths whose values are compared with the network's own, at _POINTS points each
 _POINTS = 4
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kMGT]?)(i?)B?\s*")
 _DELAY = 2  # seconds before a progress bar shows
 
 
 class Interrupted(KeyboardInterrupt):
-    """A trace that was stopped; what it had found so far is kept.
+    """A trace that was stopped by Ctrl-C; what it had found so far is kept.
 
     Attributes:
         partial: trace of the paths that were finished, or None if none was.
@@ -118,7 +119,27 @@ def stream(
 
     For paths with more pieces than one wants to hold; `implreg.measures.streamed` computes measures
     this way. A path of a polyline comes as its segments one by one, each with positions from 0 to
-    1: `Part.path` counts segments. Arguments and errors are those of `trace`.
+    1: `Part.path` counts segments.
+
+    Args:
+        net: as `trace` takes it: a module in eval mode, or its program.
+        paths: as `trace` takes them.
+        dtype: of the arithmetic, `torch.float64` or `torch.float32`.
+        memory: bound on the working set, in bytes or as "512MB", besides the network; half of the
+            free memory by default.
+        progress: show a progress bar; by default only if the work takes longer than two seconds.
+
+    Returns:
+        Parts in the order of the paths; a long path comes in several.
+
+    Raises:
+        InputError: as `trace`.
+        ArithmeticError: as `trace`, behind the last part.
+
+    >>> import implreg as ir
+    >>> parts = stream(ir.mlp(3, 50, 1, seed=0), (torch.ones(2, 3), -torch.eye(3)[:2]))
+    >>> sum(len(part.finished) for part in parts)  # paths
+    2
     """
     return iter(Tracer(net, paths, dtype=dtype, memory=memory, progress=progress))
 
@@ -135,44 +156,38 @@ class Tracer:
         memory: int | str | None,
         progress: bool | None,
     ) -> None:
-        if dtype not in _MISMATCH:
+        if dtype not in MISMATCH:
             raise InputError(
                 f"dtype must be torch.float64 or torch.float32, got {dtype}; choose one of them."
             )
-        self._net: nn.Module | None = None
-        if isinstance(net, Program):
-            self.program, self.x0, self.x1, self.segments = self._of_program(net, paths, dtype)
-        else:
-            self._net, device = prepared(net, dtype)
-            self.x0, self.x1, self.segments = segments(paths, dtype)
-            _same_device(device or self.x0.device, self.x0)
-            self.program = record(self._net, self.x0[0])
+        own, device = (net, net.device) if isinstance(net, Program) else prepared(net, dtype)
+        self.x0, self.x1, self.segments = segments(paths, dtype)
+        if device not in (None, self.x0.device):
+            raise InputError(
+                f"paths must be on the device of the network, {device}, got {self.x0.device}; move "
+                f"them with x.to({str(device)!r})."
+            )
+        self.net = None if isinstance(own, Program) else own
+        self.program = own if isinstance(own, Program) else record(own, self.x0[0])
+        if self.program.dtype != dtype:
+            raise InputError(
+                f"dtype must be that of the program, {self.program.dtype}, got {dtype}; read the "
+                f"network again with that dtype."
+            )
+        shape, expected = tuple(self.x0.shape[1:]), self.program.input_shape
+        if shape != expected:
+            raise InputError(
+                f"paths must hold samples of shape {expected}, which the program was read with, "
+                f"got {shape}; reshape them or read the network again."
+            )
         if not self.program.size(self.program.output):
             raise InputError("net must return at least one number per sample, got none; mend it.")
         self._rows = _rows(self.program, memory)
         self._progress = progress
 
-    @staticmethod
-    def _of_program(
-        program: Program, paths: Paths, dtype: torch.dtype
-    ) -> tuple[Program, Tensor, Tensor, int]:
-        if program.dtype != dtype:
-            raise InputError(
-                f"dtype must be that of the program, {program.dtype}, got {dtype}; read the "
-                f"network again with that dtype."
-            )
-        x0, x1, number = segments(paths, dtype)
-        _same_device(program.device, x0)
-        if tuple(x0.shape[1:]) != program.input_shape:
-            raise InputError(
-                f"paths must hold samples of shape {program.input_shape}, which the program was "
-                f"read with, got {tuple(x0.shape[1:])}; reshape them or read the network again."
-            )
-        return program, x0, x1, number
-
     def __iter__(self) -> Iterator[Part]:
         with torch.no_grad():
-            check = _Comparison(self._net, self.program, self.x0, self.x1)
+            check = _Comparison(self.net, self.program, self.x0, self.x1)
             total = len(self.x0)
             with progress_bar(
                 total,
@@ -184,43 +199,35 @@ class Tracer:
                 for part in Refiner(self.program, self.x0, self.x1, self._rows).parts():
                     check.see(part)
                     yield part
-                    done = float(part.path[-1]) + (
-                        1.0 if len(part.finished) else float(part.start[-1])
-                    )
-                    bar.update(done - bar.n)
+                    done = part.path[-1] + (1 if len(part.finished) else part.start[-1])
+                    bar.update(float(done) - bar.n)
             check.conclude()
 
-    def joined(self, parts: list[Part], paths: int | None = None) -> Trace:
-        """The trace of all paths, or of the first ones, from their parts."""
+    def joined(self, parts: list[Part]) -> Trace:
+        """The trace of the paths that these parts finish."""
         number = self.segments
-        lanes = len(self.x0) if paths is None else paths * number
-        lane, start, site, unit, gaps = _concatenated(parts, "path start site unit gaps")
-        slopes, values, ends = _concatenated(parts, "slopes values ends")
-        if lanes < len(self.x0):
-            keep = lane < lanes
-            lane, start, site, unit, slopes, gaps, values = (
-                x[keep] for x in (lane, start, site, unit, slopes, gaps, values)
-            )
-            ends = ends[:lanes]
+        ends = torch.cat([part.ends for part in parts])
+        lanes = len(ends) // number * number
+        columns = _concatenated(parts, "path start site unit gaps slopes values")
+        pieces = int((columns[0] < lanes).sum())
+        lane, start, site, unit, gaps, slopes, values = (x[:pieces] for x in columns)
         path, segment = lane // number, lane % number
         t = segment + start
         real = site >= 0
-        layer = torch.full((len(self.program.operations),), -1, device=t.device)
-        sites = self.program.sites
-        layer[list(sites)] = torch.arange(len(sites), device=t.device)
+        sites = torch.tensor(self.program.sites, dtype=torch.int64, device=t.device)
         return Trace(
             t=t[real],
             path=path[real],
             segment=segment[real],
-            layer=layer[site[real]],
+            layer=torch.searchsorted(sites, site[real]),
             unit=unit[real],
             gaps=gaps[real],
             piece_start=t,
             slopes=slopes,
             values=values,
-            ends=ends[number - 1 :: number],
+            ends=ends[:lanes][number - 1 :: number],
             lengths=(self.x1 - self.x0).flatten(1).norm(dim=1)[:lanes],
-            layers=tuple(self.program.operations[i].name for i in sites),
+            layers=tuple(self.program.operations[i].name for i in self.program.sites),
         )
 
     def interrupted(self, parts: list[Part]) -> Interrupted:
@@ -234,29 +241,20 @@ class Tracer:
         names = [self.program.operations[i].name for i in site[real].tolist()]
         table = switch_table(path[real], t[real], names, unit[real], gaps[real])
         reached = float(t[-1]) if int(path[-1]) >= finished else 0.0
-        return Interrupted(self.joined(parts, finished) if finished else None, table, reached)
+        return Interrupted(self.joined(parts) if finished else None, table, reached)
 
 
-def _concatenated(parts: list[Part], names: str) -> Iterator[Tensor]:
-    return (torch.cat([getattr(part, name) for part in parts]) for name in names.split())
-
-
-def _same_device(device: torch.device, x: Tensor) -> None:
-    if x.device != device:
-        raise InputError(
-            f"paths must be on the device of the network, {device}, got {x.device}; move them with "
-            f"x.to({str(device)!r})."
-        )
+def _concatenated(parts: list[Part], names: str) -> list[Tensor]:
+    return [torch.cat([getattr(part, name) for part in parts]) for name in names.split()]
 
 
 def _rows(program: Program, memory: int | str | None) -> dict[int, int]:
     """How many pieces the chunks behind each switching operation may hold, see `Refiner`."""
-    bounded = memory_bytes(memory, program.device)
     item = torch.empty((), dtype=program.dtype).element_size()
     places = [-1, *program.sites]
     widest, each = {}, {}
     for place, following in zip(places, [*program.sites, len(program.operations)], strict=True):
-        follower = program.follower(place)
+        follower = program.followers.get(place)
         first = max(place, 0) if follower is None else follower[0]
         sizes = [prod(operation.shape) for operation in program.operations[first:following]]
         if following in program.sites:
@@ -267,11 +265,7 @@ def _rows(program: Program, memory: int | str | None) -> dict[int, int]:
         live = sum(program.size(v) for v in program.live(max(place, 0)))
         each[place] = item * (_ARRAYS * widest[place] + live)
     least = 2 * sum(each.values())
-    if bounded < least:
-        raise InputError(
-            f"memory must be at least {-(-least // 1000)}kB for this network, whose values on a "
-            f"single piece take as much, got {memory!r}; allow that much."
-        )
+    bounded = memory_bytes(memory, program.device, least, "on a single piece")
     chunk = chunk_bytes(program.device)
     return {
         p: max(1, min(chunk // (item * widest[p]), int(bounded // (len(each) * each[p])) - 1))
@@ -294,24 +288,32 @@ def progress_bar(total: int, progress: bool | None, **look: Any) -> "tqdm[Any]":
     )
 
 
-def memory_bytes(memory: int | str | None, device: torch.device) -> int:
-    """What `memory` allows in bytes, see `trace`; `InputError` if it is no such number."""
+def memory_bytes(memory: int | str | None, device: torch.device, least: int, what: str) -> int:
+    """What `memory` allows in bytes, see `trace`.
+
+    Raises:
+        InputError: it is no such number, or less than the `least` that values `what` take.
+    """
     if memory is None:
-        if device.type == "cuda":
-            return int(torch.cuda.mem_get_info(device)[0] * _SHARE)
-        return int(psutil.virtual_memory().available * _SHARE)
-    if isinstance(memory, str):
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kMGT]?)(i?)B?\s*", memory)
-        if match:
-            number, prefix, binary = match.groups()
-            power = " kMGT".index(prefix or " ")
-            return int(float(number) * (1024 if binary else 1000) ** power)
-    if isinstance(memory, bool) or not isinstance(memory, int) or memory < 1:
+        cuda = device.type == "cuda"
+        free = torch.cuda.mem_get_info(device)[0] if cuda else psutil.virtual_memory().available
+        allowed = int(free * _SHARE)
+    elif isinstance(memory, str) and (match := _SIZE.fullmatch(memory)):
+        number, prefix, binary = match.groups()
+        allowed = int(float(number) * (1024 if binary else 1000) ** " kMGT".index(prefix or " "))
+    elif isinstance(memory, bool) or not isinstance(memory, int) or memory < 1:
         raise InputError(
             f"memory must be a whole number of bytes or a size such as '512MB', got {memory!r}; "
             f"pass one of these, or leave it out."
         )
-    return memory
+    else:
+        allowed = memory
+    if allowed < least:
+        raise InputError(
+            f"memory must be at least {-(-least // 1000)}kB for this network, whose values {what} "
+            f"take as much, got {memory!r}; allow that much."
+        )
+    return allowed
 
 
 class _Comparison:
@@ -375,4 +377,4 @@ class _Comparison:
 
     def _agrees(self, found: Tensor) -> bool:
         scale = torch.maximum(self._scale, found.abs().max())
-        return bool((found - self._own).abs().max() <= _MISMATCH[found.dtype] * scale)
+        return bool((found - self._own).abs().max() <= MISMATCH[found.dtype] * scale)

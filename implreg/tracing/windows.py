@@ -5,8 +5,12 @@ at both ends of a piece is so all along it; else the envelope is walked from one
 
 **Ties.** Entries that are equal along a piece (mostly zeros from a ReLU) are one winner: where a
 tie ends or begins, the kink belongs to the unit that ends or begins it, and the pool does not
-switch.
+switch; it does where no entry is among the winners on both sides. Pieces of no length, where units
+switch at once or where a stretch is filled up, decide nothing, as their slopes depend on the order
+of those units: the winner before them goes on.
 """
+
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -14,7 +18,11 @@ from torch import Tensor
 
 from implreg.tracing.cuts import Cuts
 from implreg.tracing.program import Windows
-from implreg.tracing.state import Stretch
+from implreg.tracing.state import Stretch, on_device
+
+_NO_LENGTH = 16  # units of rounding that may lie between switches at once
+
+Found = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]  # row, t, unit, order and side of `Cuts`
 
 
 def find_wins(
@@ -37,88 +45,102 @@ def find_wins(
         The cuts, with the winner at the start of each piece as their sides; and the state at the
         end: the winners (n,) and which entries tied with them on the last piece (n, w).
     """
-    (value,) = operation.inputs
-    index = operation.index
-    windows, wide = index.shape
-    paths, pieces = stretch.paths, stretch.pieces
-    slopes = stretch.slopes(value)[:, :, index]  # (P, K, n, w)
-    z = z[:, :, index]  # (P, K + 1, n, w)
-    slack = tolerance[:, index].amax(dim=-1)[:, None, :, None]
-    top = z >= z.amax(dim=-1, keepdim=True) - slack
-    at_start, at_end = top[:, :-1], top[:, 1:]
-    all_along = at_start & at_end
-    first, last = _steepest(slopes, at_start), _steepest(-slopes, at_end)
-    steepest = torch.where(all_along, slopes, -torch.inf).amax(dim=-1, keepdim=True)
-    winner = (all_along & (slopes >= steepest - slack)).to(torch.int8).argmax(dim=-1)
-    decided = all_along.any(dim=-1)
-    first, last = torch.where(decided, winner, first), torch.where(decided, winner, last)
-
-    def tied(path: Tensor, piece: Tensor, unit: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        """Whether two entries are equal along a piece."""
-        apart = slopes[path, piece, unit, a] - slopes[path, piece, unit, b]
-        near = apart.abs() <= slack[path, 0, unit, 0]
-        return near & all_along[path, piece, unit, a] & all_along[path, piece, unit, b]
-
-    found: list[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]] = []
-
-    def note(row: Tensor, t: Tensor, unit: Tensor, order: int, side: Tensor) -> None:
-        found.append((row, t, unit, torch.full_like(unit, order), side))
-
-    knots = torch.from_numpy(stretch.knots).to(z.device)
-    base = first.clone()
-    if carried is not None:
-        winner_before, tied_before = carried
-        unit = (winner_before != first[0, 0]).nonzero().flatten()
-        now, was, zero = first[0, 0, unit], winner_before[unit], torch.zeros_like(unit)
-        real = ~(tied_before[unit, now] | tied(zero, zero, unit, was, now))
-        unit, now, was = unit[real], now[real], was[real]
-        base[0, 0, unit] = was
-        note(torch.zeros_like(unit), knots[0, 0].expand(unit.shape[0]), unit, 0, now)
-
-    # Inside pieces: from winner to winner.
-    path, piece, unit = (first != last).nonzero(as_tuple=True)
-    now, goal = first[path, piece, unit], last[path, piece, unit]
-    v, s = z[path, piece, unit], slopes[path, piece, unit]
-    row, begin, stop = path * pieces + piece, knots[path, piece], knots[path, piece + 1]
-    for order in range(1, wide):
-        if not now.shape[0]:
-            break
-        own = now[:, None]
-        lead, faster = v.gather(1, own) - v, s - s.gather(1, own)
-        ahead = torch.where(faster > 0, (lead / faster).clamp(min=0), torch.inf)
-        soonest = ahead.amin(dim=1, keepdim=True)
-        following = torch.where(ahead <= soonest, s, -torch.inf).argmax(dim=1)
-        t = begin + soonest[:, 0]
-        # The winner at the end may tie with what was found; and rounding may hide its coming.
-        at = torch.stack([following, goal], dim=1)
-        apart = torch.maximum(_apart(v, at), _apart(s, at))
-        there = (apart <= slack[row // pieces, 0, unit, 0]) | (t >= stop) | (order == wide - 1)
-        following = torch.where(there, goal, following)
-        note(row, torch.minimum(t, stop), unit, order, following)
-        on = (following != goal).nonzero().flatten()
-        row, unit, goal, v, s, begin, stop, now = (
-            x[on] for x in (row, unit, goal, v, s, begin, stop, following)
-        )
-
-    # At knots: another winner behind than before, unless the two tie on either side.
-    path, piece, unit = (last[:, :-1] != first[:, 1:]).nonzero(as_tuple=True)
-    was, now = last[path, piece, unit], first[path, piece + 1, unit]
-    real = ~(tied(path, piece, unit, was, now) | tied(path, piece + 1, unit, was, now))
-    path, piece, unit, now = (x[real] for x in (path, piece, unit, now))
-    note(path * pieces + piece, knots[path, piece + 1], unit, wide, now)
-
-    row_, t_, unit_, order_, side_ = (torch.cat(x).cpu().numpy() for x in zip(*found, strict=True))
-    sides = [base.reshape(paths * pieces, windows)]
-    cuts = Cuts(row_, t_.astype(np.float64), unit_, np.zeros_like(unit_), order_, side_, sides)
-    state = [last[0, -1].clone(), _tied_with_last(slopes, all_along, slack, last)]
-    return cuts.sort(), state
+    envelopes = _Envelopes(operation, stretch, z, tolerance)
+    at_knots, winners, state = envelopes.between(carried)
+    found = [at_knots, *envelopes.inside()]
+    row, t, unit, order, side = (torch.cat(x).cpu().numpy() for x in zip(*found, strict=True))
+    return Cuts(row, t, unit, np.zeros_like(unit), order, side, [winners]).sort(), state
 
 
-def _tied_with_last(slopes: Tensor, all_along: Tensor, slack: Tensor, last: Tensor) -> Tensor:
-    """Which entries equal the winner along the last piece, (n, w)."""
-    winner = last[0, -1][:, None]
-    near = (slopes[0, -1] - slopes[0, -1].gather(1, winner)).abs() <= slack[0, 0]
-    return near & all_along[0, -1] & all_along[0, -1].gather(1, winner)
+class _Envelopes:
+    """The n windows of w lines on each of P paths of K pieces; see `find_wins`."""
+
+    def __init__(self, operation: Windows, stretch: Stretch, z: Tensor, tolerance: Tensor) -> None:
+        index = operation.index
+        self.slopes = stretch.slopes(operation.inputs[0])[:, :, index]  # (P, K, n, w)
+        self.z = z[:, :, index]  # (P, K + 1, n, w)
+        self.slack = tolerance[:, index].amax(dim=-1)  # (P, n)
+        self.knots = on_device(stretch.knots, index)
+        self.short = _NO_LENGTH * torch.finfo(z.dtype).eps
+        self.long = np.diff(stretch.knots) > self.short  # (P, K)
+
+        slack = self.slack[:, None, :, None]
+        top = self.z >= self.z.amax(dim=-1, keepdim=True) - slack
+        all_along = top[:, :-1] & top[:, 1:]
+        steepest = torch.where(all_along, self.slopes, -torch.inf).amax(dim=-1, keepdim=True)
+        winner = (all_along & (self.slopes >= steepest - slack)).to(torch.int8).argmax(dim=-1)
+        decided = all_along.any(dim=-1)
+        # The winners at the start and at the end of each piece, (P, K, n).
+        self.first = torch.where(decided, winner, _steepest(self.slopes, top[:, :-1]))
+        self.last = torch.where(decided, winner, _steepest(-self.slopes, top[:, 1:]))
+
+    def tied(self, path: Tensor | int, piece: Tensor | int, unit: Tensor, winner: Tensor) -> Tensor:
+        """Which entries equal the winner along a piece, itself among them, (..., w)."""
+        lines = (self.slopes, self.z[:, :-1], self.z[:, 1:])
+        own, slack = winner[:, None], self.slack[path, unit][:, None]
+        found = [line[path, piece, unit] for line in lines]
+        near = [(line - line.gather(1, own)).abs() <= slack for line in found]
+        return near[0] & near[1] & near[2]
+
+    def between(self, carried: list[Tensor] | None) -> tuple[Found, Tensor, list[Tensor]]:
+        """Changes where pieces meet, winners at the start of each piece (P * K, n), the state."""
+        paths, pieces, windows = self.first.shape
+        zero = self.first.new_zeros(1)
+        reached = np.maximum.accumulate(np.where(self.long, np.arange(pieces), -1), axis=1)
+        # For each piece the last one of some length before it; -1 if that is in another stretch.
+        prior = on_device(np.insert(reached[:, :-1], 0, -1, axis=1), zero)
+        if carried is None:
+            begin = on_device(self.long.argmax(axis=1), zero)
+            start = self.first[torch.arange(paths, device=zero.device), begin]
+            carried = [start[0], torch.ones_like(self.z[0, 0], dtype=torch.bool)]
+        else:
+            start = carried[0][None]
+        before = self.last.gather(1, prior.clamp(min=0)[..., None].expand_as(self.last))
+        before = torch.where(prior[..., None] < 0, start[:, None], before)
+        long = on_device(self.long, zero)[..., None]
+        winners = torch.where(long, self.first, before)
+
+        path, piece, unit = (winners != before).nonzero(as_tuple=True)
+        was, now, last = before[path, piece, unit], winners[path, piece, unit], prior[path, piece]
+        tied = torch.where(last[:, None] < 0, carried[1][unit], self.tied(path, last, unit, was))
+        tied = (tied & self.tied(path, piece, unit, now)).any(dim=1)
+        path, piece, unit, was, now = (x[~tied] for x in (path, piece, unit, was, now))
+        winners[path, piece, unit] = was
+        row, order = path * pieces + piece, torch.zeros_like(unit)
+        found = (row, self.knots[path, piece], unit, order, now)
+
+        end = int(reached[0, -1])
+        if end >= 0:
+            winner = self.last[0, end]
+            carried = [winner, self.tied(0, end, torch.arange(windows, device=zero.device), winner)]
+        return found, winners.flatten(0, 1), carried
+
+    def inside(self) -> Iterator[Found]:
+        """Changes inside pieces, from winner to winner."""
+        wide, pieces = self.z.shape[-1], self.first.shape[1]
+        long = on_device(self.long, self.first)[..., None]
+        path, piece, unit = ((self.first != self.last) & long).nonzero(as_tuple=True)
+        now, goal = self.first[path, piece, unit], self.last[path, piece, unit]
+        v, s = self.z[path, piece, unit], self.slopes[path, piece, unit]
+        begin, stop = self.knots[path, piece], self.knots[path, piece + 1]
+        row, slack = path * pieces + piece, self.slack[path, unit]
+        for order in range(1, wide):
+            own = now[:, None]
+            lead, faster = v.gather(1, own) - v, s - s.gather(1, own)
+            ahead = torch.where(faster > 0, (lead / faster).clamp(min=0), torch.inf)
+            soonest = ahead.amin(dim=1, keepdim=True)
+            following = torch.where(ahead <= soonest + self.short, s, -torch.inf).argmax(dim=1)
+            t = begin + soonest[:, 0]
+            # The winner at the end may tie with what was found; and rounding may hide its coming.
+            at = torch.stack([following, goal], dim=1)
+            apart = torch.maximum(_apart(v, at), _apart(s, at))
+            there = (apart <= slack) | (t >= stop) | (order == wide - 1)
+            following = torch.where(there, goal, following)
+            yield row, torch.minimum(t, stop), unit, torch.full_like(unit, order), following
+            on = (following != goal).nonzero().flatten()
+            row, unit, goal, v, s, begin, stop, slack, now = (
+                x[on] for x in (row, unit, goal, v, s, begin, stop, slack, following)
+            )
 
 
 def _apart(lines: Tensor, pair: Tensor) -> Tensor:

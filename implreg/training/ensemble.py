@@ -1,18 +1,15 @@
 """Many networks trained side by side, measured on the way, stopped and taken up again."""
 
 import hashlib
-import io
 import json
 import os
 import time
-import zipfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from itertools import pairwise
+from functools import cached_property
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pandas as pd
 import torch
@@ -20,7 +17,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from implreg.errors import InputError, prepare_folder
-from implreg.training.sgd import SGD, Diverged, check_samples, generator, one_epoch
+from implreg.training.checkpoint import restore, save
+from implreg.training.loop import Learner, one_epoch
+from implreg.training.recipes import SGD
 from implreg.training.stack import Stack, shape_of
 
 # Weights of a stack that the processor's cache should hold: beyond, every step of every network
@@ -34,24 +33,26 @@ Rows = Sequence[Mapping[str, Any]]
 class Ensemble:
     """Networks that are trained side by side, in place, each as `train` would train it alone.
 
-    Multilayer perceptrons of one shape are stacked: one batched product then serves many of them,
-    several times faster than one after the other. All other networks take turns, epoch by epoch. A
-    network whose loss is no longer finite is left as it was before that step and marked as
-    diverged; the others go on.
+    Multilayer perceptrons of one shape that are trained by plain `SGD` are stacked: one batched
+    product then serves many of them, several times faster than one after the other. All other
+    networks take turns, epoch by epoch. A network whose loss is no longer finite is left as it was
+    before that step and marked as diverged; the others go on.
 
     Args:
         nets: map (N, ...) to logits (N, classes), of one dtype and on one device; no two share
             parameters.
         x: training samples, (N, ...), the same for all.
         y: labels, (N,) int64, or those of each network, (S, N).
-        settings: of the optimiser, for all networks or one for each; epochs and batch must agree.
-        seeds: of the order of samples and of dropout, one for each network.
+        settings: `SGD` or a `Recipe`, for all networks or one for each; epochs and batch must
+            agree.
+        seeds: of the order of samples, dropout and noise, one for each network.
 
     Attributes:
         epoch: how many were trained; 0 before the first step.
         loss: mean loss in the last epoch, each sample's as its batch came up, (S,) float64; NaN
             before the first one and of diverged networks.
-        error: share of samples that were classified wrongly then, (S,) float64.
+        error: share of samples that were classified wrongly then, (S,) float64; of samples that a
+            recipe disturbs, by their own labels.
         diverged: which networks have diverged, (S,) bool.
 
     Raises:
@@ -75,43 +76,37 @@ class Ensemble:
         seeds: Sequence[int],
     ) -> None:
         self.nets = list(nets)
-        self.settings = [settings] * len(nets) if isinstance(settings, SGD) else list(settings)
-        for name, given in (("seeds", seeds), ("settings", self.settings)):
-            if not nets or len(given) != len(nets):
+        given = [settings] * len(nets) if isinstance(settings, SGD) else list(settings)
+        for name, listed in (("seeds", seeds), ("settings", given)):
+            if not nets or len(listed) != len(nets):
                 raise InputError(
-                    f"{name} must be one for each network, at least one, got {len(given)} for "
+                    f"{name} must be one for each network, at least one, got {len(listed)} for "
                     f"{len(nets)} networks; pass lists of one length."
                 )
-        first = self.settings[0]
-        if any((s.epochs, s.batch) != (first.epochs, first.batch) for s in self.settings):
+        if len({(one.epochs, one.batch) for one in given}) > 1:
             raise InputError(
                 "settings must agree in epochs and batch, got several; train such networks in "
                 "ensembles of their own."
             )
+        self.epochs = given[0].epochs
         _check_apart(self.nets)
-        if y.ndim == 2 and len(y) != len(self.nets):
+        if y.ndim == 2 and len(y) != len(nets):
             raise InputError(
                 f"y must be one list of labels for all networks or one for each of the "
-                f"{len(self.nets)}, got shape {tuple(y.shape)}; pass (N,) or (S, N)."
+                f"{len(nets)}, got shape {tuple(y.shape)}; pass (N,) or (S, N)."
             )
-        if y.ndim == 2:
-            for net, own in zip(self.nets, y, strict=True):
-                check_samples([net], x, own)
-        else:
-            check_samples(self.nets, x, y)
-        parameter = next(self.nets[0].parameters())
-        self.x, self.y = x.to(parameter), y.to(parameter.device, torch.int64)
-        self.y = self.y.expand(len(self.nets), -1)
-        self.epochs, self.batch = first.epochs, first.batch
-        self.seeds = list(seeds)
-        self._random = [generator(seed) for seed in seeds]
+        labels = y if y.ndim == 2 else [y] * len(nets)
+        self._learners = [
+            Learner(net, x, own, how, seed)
+            for net, own, how, seed in zip(nets, labels, given, seeds, strict=True)
+        ]
+        self._x = x.to(next(self.nets[0].parameters()))
         self.epoch = 0
-        self.loss = torch.full((len(self.nets),), torch.nan, dtype=torch.float64)
-        self.error = self.loss.clone()
-        self.diverged = torch.zeros(len(self.nets), dtype=torch.bool)
+        self.loss, self.error = torch.full((2, len(nets)), torch.nan, dtype=torch.float64)
+        self.diverged = torch.zeros(len(nets), dtype=torch.bool)
+        self._settings, self._seeds = given, list(seeds)
         self._groups = self._stacks()
         self._whole = True  # no epoch was stopped halfway
-        self._digest: str | None = None
 
     def __iter__(self) -> Iterator[int]:
         """Yield the epoch, now and after each one up to the last, which is trained when asked."""
@@ -126,11 +121,11 @@ class Ensemble:
         self._whole = False
         self.epoch += 1
         for members, stack in self._groups:
-            if stack is None:
-                self._alone(members[0])
-            else:
-                self._together(members, stack)
-        if any(self.diverged[i] for members, _ in self._groups for i in members):
+            learners = [self._learners[i] for i in members]
+            found = one_epoch(learners, self._x, self.epoch, stack)
+            self.loss[members], self.error[members] = found
+        before, self.diverged = self.diverged, self.loss.isnan()
+        if not self.diverged.equal(before):
             self._groups = self._stacks()
         self._whole = True
 
@@ -168,10 +163,13 @@ class Ensemble:
         """
         _check_epochs(epochs, self.epochs)
         rows: list[dict[str, Any]] = []
-        kept = None
-        if checkpoint is not None:
-            kept = _Checkpoint(Path(checkpoint), self, list(epochs))
-            rows = kept.restore()
+        file = None if checkpoint is None else Path(checkpoint)
+        if file:
+            prepare_folder(file.parent)
+            what = f"{self.fingerprint} {list(epochs)}"
+            if kept := restore(file, what):
+                state, rows = kept
+                self.load_state_dict(state)
         if not rows and epochs[0] < self.epoch:
             raise InputError(
                 f"epochs must not be over, got {epochs[0]} after {self.epoch}; choose later ones "
@@ -191,8 +189,8 @@ class Ensemble:
                 measured = self.epoch in epochs and not (rows and rows[-1]["epoch"] == self.epoch)
                 if measured:
                     rows += self._measured(measure)
-                if kept and (measured or time.monotonic() - saved >= every):
-                    kept.save(rows)
+                if file and (measured or time.monotonic() - saved >= every):
+                    save(file, what, self.state_dict(), rows)
                     saved = time.monotonic()
                 if self.epoch >= epochs[-1]:
                     return pd.DataFrame(rows)
@@ -208,18 +206,25 @@ class Ensemble:
         return {
             "epoch": self.epoch,
             "nets": [net.state_dict() for net in self.nets],
-            "random": [random.get_state() for random in self._random],
+            "random": [one.random.get_state() for one in self._learners],
+            "rules": [one.rule.state_dict() for one in self._learners],
             "loss": self.loss,
             "error": self.error,
             "diverged": self.diverged,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
-        for net, parameters in zip(self.nets, state["nets"], strict=True):
-            net.load_state_dict(parameters)
-        for random, then in zip(self._random, state["random"], strict=True):
-            random.set_state(then)
+        """Go on from what `state_dict` gave.
+
+        Args:
+            state: of an ensemble with the same networks, settings and data.
+        """
+        for one, net, random, rule in zip(
+            self._learners, state["nets"], state["random"], state["rules"], strict=True
+        ):
+            one.net.load_state_dict(net)
+            one.random.set_state(random)
+            one.rule.load_state_dict(rule)
         self.epoch = state["epoch"]
         self.loss, self.error, self.diverged = (
             state[name].clone() for name in ("loss", "error", "diverged")
@@ -227,19 +232,19 @@ class Ensemble:
         self._groups = self._stacks()
         self._whole = True
 
+    @cached_property
     def fingerprint(self) -> str:
         """A digest of networks, data, settings and seeds: what a training depends on.
 
-        Networks count as they are when this is called first, so that it stays while they train.
+        Networks count as they are when it is asked for first, so that it stays while they train.
         """
-        if self._digest is not None:
-            return self._digest
-        digest = hashlib.sha256(json.dumps([self.seeds, list(map(asdict, self.settings))]).encode())
-        for tensor in (self.x, self.y, *(p for n in self.nets for p in n.state_dict().values())):
+        settings = json.dumps([self._seeds, list(map(asdict, self._settings))])
+        digest = hashlib.sha256(settings.encode())
+        weights = (p for net in self.nets for p in net.state_dict().values())
+        for tensor in (self._x, *(one.y for one in self._learners), *weights):
             digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy())
-        self._digest = digest.hexdigest()
-        return self._digest
+        return digest.hexdigest()
 
     def _check_whole(self) -> None:
         if not self._whole:
@@ -251,68 +256,21 @@ class Ensemble:
     def _stacks(self) -> list[tuple[list[int], Stack | None]]:
         """The networks that still train, in groups; those without a stack are single ones."""
         alike: dict[object, list[int]] = defaultdict(list)
-        for i, net in enumerate(self.nets):
+        for i, one in enumerate(self._learners):
             if not self.diverged[i]:
-                alike[shape_of(net) or i].append(i)
+                plain = type(self._settings[i]) is SGD
+                alike[(plain and shape_of(one.net)) or i].append(i)
         groups: list[tuple[list[int], Stack | None]] = []
         for shape, members in alike.items():
-            if isinstance(shape, int):
-                groups.append((members, None))
-                continue
-            net = self.nets[members[0]]
-            size = sum(p.numel() * p.element_size() for p in net.parameters())
+            nets = [self.nets[i] for i in members]
+            size = sum(p.numel() * p.element_size() for p in nets[0].parameters())
             most = max(torch.get_num_threads(), _CACHED // size)
-            if self.x.device.type != "cpu":
+            if self._x.device.type != "cpu":
                 most = len(members)
-            for start in range(0, len(members), most):
-                block = members[start : start + most]
-                groups.append((block, Stack([self.nets[i] for i in block])))
+            for k in range(0, len(members), most):
+                stack = Stack(nets[k : k + most]) if isinstance(shape, tuple) else None
+                groups.append((members[k : k + most], stack))
         return groups
-
-    def _alone(self, i: int) -> None:
-        loss = error = torch.nan
-        try:
-            loss, error = one_epoch(
-                self.nets[i], self.x, self.y[i], self.settings[i], self.epoch, self._random[i]
-            )
-        except Diverged:
-            self.diverged[i] = True
-        self.loss[i], self.error[i] = loss, error
-
-    def _together(self, members: list[int], stack: Stack) -> None:
-        orders = torch.stack(
-            [torch.randperm(len(self.x), generator=self._random[i]) for i in members]
-        ).to(self.x.device)
-        labels = self.y[members].gather(1, orders)
-        rates = self.x.new_tensor([self.settings[i].rate(self.epoch) for i in members])
-        loss, wrong = self.x.new_zeros(2, len(members))
-        start = 0
-        while start < len(self.x):
-            rows = orders[:, start : start + self.batch]
-            x = self.x.index_select(0, rows.reshape(-1)).view(*rows.shape, -1)
-            batch_loss, batch_wrong = stack.step(x, labels[:, start : start + self.batch], rates)
-            fine = batch_loss.isfinite().cpu()
-            if bool(fine.all()):
-                loss += batch_loss * rows.shape[1]
-                wrong += batch_wrong
-                start += self.batch
-                continue
-            lost = [i for i, ok in zip(members, fine.tolist(), strict=True) if not ok]
-            self.diverged[lost] = True
-            for i in lost:  # or it would keep the tensors of all
-                for parameter in self.nets[i].parameters():
-                    parameter.data = parameter.data.clone()
-            self.loss[lost] = self.error[lost] = torch.nan
-            members = [i for i in members if not self.diverged[i]]
-            if not members:
-                return
-            keep = fine.to(self.x.device)
-            orders, labels, rates, loss, wrong = (
-                x[keep] for x in (orders, labels, rates, loss, wrong)
-            )
-            stack = Stack([self.nets[i] for i in members])
-        self.loss[members] = loss.double().cpu() / len(self.x)
-        self.error[members] = wrong.double().cpu() / len(self.x)
 
     def _measured(
         self, measure: Callable[[int, nn.Module], Mapping[str, Any] | Rows]
@@ -325,9 +283,7 @@ class Ensemble:
                 "diverged": bool(self.diverged[i]),
                 "running_loss": float(self.loss[i]),
             }
-            found: Mapping[str, Any] | Rows = {}
-            if not self.diverged[i]:
-                found = measure(i, net)
+            found: Mapping[str, Any] | Rows = {} if self.diverged[i] else measure(i, net)
             for row in [found] if isinstance(found, Mapping) else found:
                 # Numbers of NumPy and torch as they come out of a checkpoint.
                 plain = {k: v.item() if hasattr(v, "item") else v for k, v in row.items()}
@@ -336,80 +292,25 @@ class Ensemble:
 
 
 def _check_apart(nets: Sequence[nn.Module]) -> None:
-    seen: set[int] = set()
-    dtypes: set[torch.dtype] = set()
-    for net in nets:
-        own = list(net.parameters())
-        if not seen.isdisjoint(map(id, own)):
-            raise InputError(
-                "nets must be networks of their own, but two of them share parameters; make each "
-                "anew, for example in a list comprehension."
-            )
-        seen.update(map(id, own))
-        dtypes.update(p.dtype for p in own)
+    parameters = [p for net in nets for p in net.parameters()]
+    if len(set(map(id, parameters))) < len(parameters):
+        raise InputError(
+            "nets must be networks of their own, but two of them share parameters; make each "
+            "anew, for example in a list comprehension."
+        )
+    dtypes = sorted({str(p.dtype) for p in parameters})
     if len(dtypes) > 1:
         raise InputError(
-            f"nets must be of one dtype, got {', '.join(sorted(map(str, dtypes)))}; convert them "
-            f"or train them in ensembles of their own."
+            f"nets must be of one dtype, got {', '.join(dtypes)}; convert them or train them in "
+            f"ensembles of their own."
         )
 
 
 def _check_epochs(epochs: Sequence[int], last: int) -> None:
     epochs = list(epochs)
-    whole = all(isinstance(e, int) and not isinstance(e, bool) for e in epochs)
-    rising = whole and all(a < b for a, b in pairwise(epochs))
+    rising = all(type(e) is int for e in epochs) and epochs == sorted({*epochs})
     if not epochs or not rising or not 0 <= epochs[0] <= epochs[-1] <= last:
         raise InputError(
             f"epochs must be whole numbers that rise from 0 or more to at most {last}, got "
             f"{epochs}; choose such epochs."
         )
-
-
-class _Checkpoint:
-    """The file of one training: written beside its place and moved there, so always whole."""
-
-    def __init__(self, path: Path, ensemble: Ensemble, epochs: list[int]) -> None:
-        self.path, self.ensemble = path, ensemble
-        self.what = f"{ensemble.fingerprint()} {epochs}"
-        prepare_folder(path.parent)
-
-    def restore(self) -> list[dict[str, Any]]:
-        """Bring the ensemble to where it was and return the rows up to there; none, if new."""
-        try:
-            content = self.path.read_bytes()
-        except FileNotFoundError:
-            return []
-        try:
-            with zipfile.ZipFile(io.BytesIO(content)) as parts:
-                if name := parts.testzip():  # torch looks at no checksum
-                    raise zipfile.BadZipFile(name)
-            state = dict(torch.load(io.BytesIO(content), weights_only=True))
-            what, rows = state["what"], json.loads(state["rows"])
-        except Exception as error:  # torch has no class of its own for a damaged file
-            raise InputError(
-                f"checkpoint must be a file that this training wrote, but {self.path} is damaged "
-                f"({type(error).__name__}); delete it to train from the start."
-            ) from error
-        if what != self.what:
-            raise InputError(
-                f"checkpoint must be of the same networks, samples, settings, seeds and epochs, "
-                f"but {self.path} is of another training; delete it or name another file."
-            )
-        self.ensemble.load_state_dict(state["ensemble"])
-        found: list[dict[str, Any]] = rows
-        return found
-
-    def save(self, rows: list[dict[str, Any]]) -> None:
-        """Write networks, random states and rows."""
-        told = {
-            "what": self.what,
-            "rows": json.dumps(rows),
-            "ensemble": self.ensemble.state_dict(),
-        }
-        part = self.path.with_name(f".{self.path.name}.{uuid4().hex}.part")
-        try:
-            with part.open("wb") as file:
-                torch.save(told, file)
-            os.replace(part, self.path)
-        finally:
-            part.unlink(missing_ok=True)

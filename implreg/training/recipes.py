@@ -1,7 +1,5 @@
-"""Training by a recipe: other optimisers than plain SGD, and explicit regularisation."""
+"""How networks are trained: plain SGD as in the paper, and recipes that go beyond it."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -9,10 +7,57 @@ from torch import Tensor, nn
 
 from implreg.checks import check_choice, check_count, check_number
 from implreg.errors import InputError
-from implreg.training.sgd import SGD, Diverged, check_samples, generator
 
 OPTIMISERS = ("sgd", "adam")
 _LEAST_MIXUP = 0.01  # below, random numbers of the beta distribution underflow
+
+
+@dataclass(frozen=True)
+class SGD:
+    """Plain SGD on the softmax cross-entropy, with the paper's linear warm-up.
+
+    In epoch e = 1, 2, ... the learning rate is `warmup_from` plus the share (e - 1) /
+    `warmup_epochs` of the way to `learning_rate`, and `learning_rate` once that share is 1.
+
+    Args:
+        learning_rate: after the warm-up; above 0.
+        epochs: passes over the training samples.
+        batch: samples per step; the last batch of an epoch may be smaller.
+        warmup_epochs: length of the warm-up; 0 for none.
+        warmup_from: learning rate at the start of the warm-up; above 0.
+
+    The defaults are figure 3's protocol in Kubo et al. (2019).
+
+    Raises:
+        InputError: a setting out of its range.
+
+    >>> [round(SGD(0.1, epochs=4, warmup_epochs=2).rate(epoch), 6) for epoch in (1, 2, 3, 4)]
+    [1e-05, 0.050005, 0.1, 0.1]
+    """
+
+    learning_rate: float = 0.001
+    epochs: int = 2500
+    batch: int = 128
+    warmup_epochs: int = 200
+    warmup_from: float = 1e-5
+
+    def __post_init__(self) -> None:
+        check_number("learning_rate", self.learning_rate, above=0)
+        check_count("epochs", self.epochs)
+        check_count("batch", self.batch)
+        check_count("warmup_epochs", self.warmup_epochs, at_least=0)
+        check_number("warmup_from", self.warmup_from, above=0)
+
+    def rate(self, epoch: int) -> float:
+        """Learning rate of an epoch.
+
+        Args:
+            epoch: which, counted from 1.
+        """
+        if epoch > self.warmup_epochs:
+            return self.learning_rate
+        share = (epoch - 1) / self.warmup_epochs
+        return self.warmup_from + share * (self.learning_rate - self.warmup_from)
 
 
 @dataclass(frozen=True)
@@ -23,6 +68,11 @@ class Recipe(SGD):
     the defaults it is the same as `SGD`, bit for bit. A `batch` of all samples is gradient descent.
 
     Args:
+        learning_rate: as of `SGD`, whose other settings it has too.
+        epochs: passes over the training samples.
+        batch: samples per step.
+        warmup_epochs: length of the warm-up; 0 for none.
+        warmup_from: learning rate at the start of the warm-up.
         optimiser: "sgd", or "adam" (Kingma & Ba 2015) with its usual settings.
         momentum: share of the last step that is repeated, below 1; of "sgd" alone.
         weight_decay: the gradient of this times half the squared norm of all parameters is added;
@@ -72,75 +122,51 @@ class Recipe(SGD):
                 f"out."
             )
 
+    @staticmethod
+    def of(settings: SGD) -> "Recipe":
+        """The recipe that settings are; that of `SGD` has the defaults for the rest.
+
+        Args:
+            settings: of either kind.
+
+        >>> Recipe.of(SGD(0.1)) == Recipe(0.1)
+        True
+        """
+        return settings if isinstance(settings, Recipe) else Recipe(**vars(settings))
+
     @property
     def disturbs(self) -> bool:
         """Whether batches differ from the samples."""
         return bool(self.label_noise or self.mixup or self.input_noise or self.shift)
 
+    def rule(self, net: nn.Module) -> torch.optim.Optimizer:
+        """By which a network's parameters follow their gradients; its rate is set every epoch.
 
-def train(net: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, *, seed: int) -> Iterator[int]:
-    """Train `net` in place by a recipe; else as `implreg.train`.
-
-    Args:
-        net: maps (N, ...) to logits (N, classes); its parameters set dtype and device.
-        x: training samples, (N, ...); (N, channels, ...) for shifts.
-        y: labels, (N,) int64.
-        recipe: what to do.
-        seed: of the order of the samples, and of all noise.
-
-    Yields:
-        The epoch, 0 before the first step, then after each one.
-
-    Raises:
-        InputError: samples and labels that do not fit, or flat samples that are to be shifted.
-        Diverged: the loss of a batch is not finite.
-
-    >>> net = nn.Sequential(nn.Linear(2, 2))
-    >>> x, y = torch.eye(2), torch.tensor([0, 1])
-    >>> list(train(net, x, y, Recipe(0.1, epochs=2, momentum=0.5), seed=0))
-    [0, 1, 2]
-    """
-    check_samples([net], x, y)
-    if recipe.shift and x.ndim < 3:
-        raise InputError(
-            f"x must hold images or signals to be shifted, (N, channels, ...), got shape "
-            f"{tuple(x.shape)}; load the data with shaped=True or set shift to 0."
-        )
-    parameter = next(net.parameters())
-    x, y = x.to(parameter), y.to(parameter.device, torch.int64)
-    with torch.no_grad():
-        classes = net(x[:1]).shape[1]
-    random = generator(seed)
-    optimiser = _optimiser(net, recipe)
-    yield 0
-    for epoch in range(1, recipe.epochs + 1):
-        for group in optimiser.param_groups:
-            group["lr"] = recipe.rate(epoch)
-        order = torch.randperm(len(x), generator=random).to(x.device)
-        net.train()
-        try:
-            with _drawing(net, recipe, random):
-                for rows in order.split(recipe.batch):
-                    inputs, targets = disturbed(x[rows], y[rows], classes, recipe)
-                    optimiser.zero_grad()
-                    loss = nn.functional.cross_entropy(net(inputs), targets)
-                    if not loss.isfinite():
-                        raise Diverged(
-                            f"the training loss is {loss.item()} in epoch {epoch}; lower "
-                            f"learning_rate (now {recipe.learning_rate:g})."
-                        )
-                    loss.backward()
-                    optimiser.step()
-        finally:
-            net.eval()
-        yield epoch
+        Args:
+            net: the network.
+        """
+        parameters, rate, decay = net.parameters(), self.learning_rate, self.weight_decay
+        if self.optimiser == "adam":
+            return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
+        return torch.optim.SGD(parameters, lr=rate, momentum=self.momentum, weight_decay=decay)
 
 
 def disturbed(x: Tensor, y: Tensor, classes: int, recipe: Recipe) -> tuple[Tensor, Tensor]:
     """A batch as a recipe disturbs it, with random numbers of torch's global generator.
 
+    Args:
+        x: samples, (B, ...); (B, channels, ...) for shifts.
+        y: their labels, (B,) int64.
+        classes: how many there are.
+        recipe: what to do; a plain one changes nothing.
+
     Returns:
         Samples, (B, ...), and labels, (B,) int64, or with mixup their shares, (B, classes).
+
+    >>> x, y = torch.eye(2), torch.tensor([0, 1])
+    >>> mixed, shares = disturbed(x, y, 2, Recipe(mixup=1.0))
+    >>> bool(torch.allclose(mixed, shares)), bool(torch.allclose(shares.sum(1), torch.ones(2)))
+    (True, True)
     """
     if recipe.label_noise:
         chosen = torch.rand(len(y), device=y.device) < recipe.label_noise
@@ -171,23 +197,3 @@ def _shifted(x: Tensor, most: int) -> Tensor:
         index = source.clamp(0, size - 1).view(shape).expand_as(x)
         x = x.gather(axis, index) * inside.view(shape)
     return x
-
-
-def _optimiser(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    parameters, rate, decay = net.parameters(), recipe.learning_rate, recipe.weight_decay
-    if recipe.optimiser == "adam":
-        return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
-    return torch.optim.SGD(parameters, lr=rate, momentum=recipe.momentum, weight_decay=decay)
-
-
-@contextmanager
-def _drawing(net: nn.Module, recipe: Recipe, random: torch.Generator) -> Iterator[None]:
-    """Seed torch's global generator, if anything draws from it, and put it back as it was."""
-    dropout = any(isinstance(m, nn.modules.dropout._DropoutNd) for m in net.modules())
-    if not (dropout or recipe.disturbs):
-        yield
-        return
-    device = next(net.parameters()).device
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(int(torch.randint(2**62, (), generator=random)))
-        yield

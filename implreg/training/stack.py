@@ -1,5 +1,6 @@
 """Multilayer perceptrons of one shape as a batch of matrices, so that one product serves all."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -12,26 +13,28 @@ def shape_of(net: nn.Module) -> tuple[object, ...] | None:
     """What networks must share to be stacked; None for one that cannot be.
 
     Those that can are `nn.Sequential` of dense layers with biases and a ReLU between any two, all
-    of whose parameters are trained and of one type, and no two layers are the same.
+    of whose parameters are trained and of one type, without hooks, and no two layers are the same.
+
+    >>> shape_of(nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 1)))
+    (torch.float32, device(type='cpu'), 3, 2, 1)
     """
-    if type(net) is not nn.Sequential or len(net) % 2 == 0:
+    if type(net) is not nn.Sequential:
         return None
-    dense, between = list(net)[::2], list(net)[1::2]
-    plain = all(type(m) is nn.Linear and m.bias is not None for m in dense)
-    if not plain or any(type(m) is not nn.ReLU for m in between):
-        return None
-    layers = [m for m in dense if isinstance(m, nn.Linear)]
-    weight = layers[0].weight
+    layers = [m for m in net if type(m) is nn.Linear]
     parameters = list(net.parameters())  # each once
-    alike = all(p.requires_grad and p.dtype == weight.dtype for p in parameters)
-    if len(parameters) < 2 * len(layers) or not alike:
+    chain = [type(m) for m in net] == ([nn.Linear, nn.ReLU] * len(layers))[:-1]
+    hooked = any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
+    alike = {(p.requires_grad, p.dtype, p.device) for p in parameters}
+    if not chain or hooked or len(parameters) != 2 * len(layers) or len(alike) != 1:
         return None
-    return (
-        *(m.in_features for m in layers),
-        layers[-1].out_features,
-        weight.dtype,
-        weight.device,
-    )
+    trained, *kind = alike.pop()
+    sizes = layers[0].in_features, *(m.out_features for m in layers)
+    return (*kind, *sizes) if trained else None
+
+
+def finite(values: Tensor) -> bool:
+    """Whether all of them are finite; the sum, which is quicker, tells nearly always."""
+    return math.isfinite(values.sum()) or bool(values.isfinite().all())
 
 
 class Stack:
@@ -45,53 +48,52 @@ class Stack:
         G_{l-1} = W_l^T G_l \odot 1[a_{l-1} > 0], \qquad
         W_l \leftarrow W_l - G_l a_{l-1}^T .
 
+    They are written out because that is faster: with 32 networks on one thread, `torch.func`
+    (`vmap` of `grad`) takes 1.4 times as long for 64-128-10, 784-256-10 and 784-1024-10 and 1.8
+    times for 64-64-64-10, and autograd through the same batched products 1.4 to 1.6 times.
+
     Args:
         nets: of one `shape_of`.
     """
 
     def __init__(self, nets: Sequence[nn.Module]) -> None:
-        layers = [[m for m in net.modules() if isinstance(m, nn.Linear)] for net in nets]
-        self.weights: list[Tensor] = []  # (S, out, in) each
-        self.biases: list[Tensor] = []  # (S, out) each
-        for same in zip(*layers, strict=True):
-            self.weights.append(torch.stack([m.weight.detach() for m in same]))
-            self.biases.append(torch.stack([m.bias.detach() for m in same]))
-            for layer, weight, bias in zip(same, self.weights[-1], self.biases[-1], strict=True):
-                layer.weight.data, layer.bias.data = weight, bias
+        stacked: list[Tensor] = []
+        for same in zip(*(net.parameters() for net in nets), strict=True):
+            stacked.append(torch.stack([parameter.detach() for parameter in same]))
+            for parameter, own in zip(same, stacked[-1], strict=True):
+                parameter.data = own
+        self.weights = stacked[::2]  # (S, out, in) each
+        self.biases = stacked[1::2]  # (S, out) each
 
     @torch.no_grad()
     def step(self, x: Tensor, y: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
         """Take one step of all networks, or none if the loss of one is not finite.
 
         Args:
-            x: a batch for each network, (S, B, inputs).
-            y: its labels, (S, B).
-            rate: learning rate of each network, (S,).
+            x: a batch for each network, (S, B, inputs), of the parameters' dtype.
+            y: its labels, (S, B) int64.
+            rate: learning rate of each network, (S,), of any real dtype.
 
         Returns:
             Mean loss and number of errors of each network before the step, (S,) each.
         """
-        last = len(self.weights) - 1
         taken = [x]
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
-            made = torch.baddbmm(bias[:, None], taken[-1], weight.transpose(1, 2))
-            taken.append(made.relu_())
+            taken.append(torch.baddbmm(bias[:, None], taken[-1], weight.mT).relu_())
         # Samples behind classes: the softmax then runs along the memory, many times faster.
-        logits = torch.baddbmm(
-            self.biases[last][..., None], self.weights[last], taken[-1].transpose(1, 2)
-        )
+        logits = torch.baddbmm(self.biases[-1][..., None], self.weights[-1], taken[-1].mT)
         log_p = torch.log_softmax(logits, dim=1)
         label = y[:, None]
         loss = -log_p.gather(1, label).mean(dim=(1, 2))
         wrong = (log_p.argmax(dim=1) != y).sum(dim=1)
-        if not bool(loss.isfinite().all()):
+        if not finite(loss):
             return loss, wrong
         grad = log_p.exp_()
         grad.scatter_add_(1, label, grad.new_tensor(-1.0).expand(label.shape))
-        grad = grad.mul_(rate[:, None, None] / y.shape[1]).transpose(1, 2)  # (S, B, classes)
-        for i in range(last, -1, -1):
+        grad = grad.mul_(rate.to(x)[:, None, None] / y.shape[1]).mT  # (S, B, classes)
+        for i in reversed(range(len(taken))):
             below = torch.bmm(grad, self.weights[i]) if i else grad
-            self.weights[i].baddbmm_(grad.transpose(1, 2), taken[i], alpha=-1)
+            self.weights[i].baddbmm_(grad.mT, taken[i], alpha=-1)
             self.biases[i].sub_(grad.sum(dim=1))
             if i:
                 grad = _relu_backward(below, taken[i], 0)

@@ -1,42 +1,30 @@
-"""The explorers' JavaScript: modules in `js/`, put together into one text for each explorer.
+"""The explorers' JavaScript: modules in `js/`, put together into one text for each explorer."""
 
-A notebook takes the text as a module, a page as an ordinary script, so that it also runs from a
-folder on disk, where browsers load no modules.
-"""
-
-import json
 import re
 from functools import cache
 from pathlib import Path
 
-from implreg.figures.display import THEMED
+from implreg.figures.display import variables
 
 JS = Path(__file__).parent / "js"
 _IMPORT = re.compile(r'^import (\{[^}]*\}) from "\./([\w-]+)\.js";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:function\*?|const|class) (\w+))", re.MULTILINE)
 
 
-def notebook_module(name: str) -> str:
-    """The explorer `name` as an anywidget module, whose default export has `render`."""
-    return f"{modules(name)}\nexport default {{ render: {scope(name)}.render }};\n"
+def notebook_module(name: str, folder: Path = JS) -> str:
+    """The explorer `name` as an anywidget module, whose default export has `render`.
 
-
-@cache
-def page_script(name: str) -> str:
-    """The explorer `name` as a script that mounts it wherever a page has its state."""
-    return (
-        f'"use strict";\n(() => {{\n{modules(name, "host")}\n'
-        f"{scope('host')}.mount({json.dumps(name)}, {scope(name)}.render, "
-        f"{json.dumps(styles())});\n}})();\n"
-    )
+    Args:
+        name: of the explorer's JavaScript module.
+        folder: that holds it; what it imports may lie there or beside those of this package.
+    """
+    return f"{modules(name, folder=folder)}\nexport default {{ render: {scope(name)}.render }};\n"
 
 
 @cache
 def styles() -> str:
     """The explorers' style sheet, with the colours of the figures in light and dark."""
-    light, dark = (
-        "".join(f"--{name}:{pair[theme]};" for name, pair in THEMED.items()) for theme in (0, 1)
-    )
+    light, dark = variables(0), variables(1)
     dark_rule = f".implreg-explorer{{{dark}color-scheme:dark}}"
     return (
         f".implreg-explorer{{{light}}}\n"
@@ -48,14 +36,18 @@ def styles() -> str:
     ) + (JS / "explorers.css").read_text(encoding="utf-8")
 
 
-def modules(*names: str) -> str:
-    """The modules `names` and all that they import, each once and in a scope of its own."""
+def modules(*names: str, folder: Path = JS) -> str:
+    """The modules `names` and all that they import, each once and in a scope of its own.
+
+    Each is taken from `folder` or, if it is not there, from those of this package.
+    """
     done: dict[str, str] = {}
 
     def add(name: str) -> None:
         if name in done:
             return
-        source = (JS / f"{name}.js").read_text(encoding="utf-8")
+        file = folder / f"{name}.js"
+        source = (file if file.is_file() else JS / file.name).read_text(encoding="utf-8")
         for _, needed in _IMPORT.findall(source):
             add(needed)
         body = _IMPORT.sub(lambda found: f"const {found[1]} = {scope(found[2])};\n", source)

@@ -8,11 +8,10 @@ import torch
 import traitlets
 from torch import Tensor, nn
 
-from implreg.datasets import Pairs
 from implreg.errors import InputError
 from implreg.figures import Figure, plot_path
 from implreg.tracing import Paths, Trace, trace
-from implreg.tracing.paths import Polyline
+from implreg.tracing.paths import Pairs, Polyline
 from implreg.widgets.bundle import notebook_module
 from implreg.widgets.explorer import Explorer
 from implreg.widgets.packing import pack
@@ -42,9 +41,17 @@ def path_explorer(
         output: which output to show first; by default the one that is largest on the first path of
             the last network.
 
+    Returns:
+        A widget, which a notebook displays and the book mounts on a page.
+
     Raises:
         InputError: a network without paths or the reverse; what `implreg.trace` refuses; networks
             of different shapes; or an output that the network does not have.
+
+    >>> explorer = path_explorer()
+    >>> explorer.width, explorer.seed = 16, 3
+    >>> len(explorer.trace), explorer.net[0].out_features
+    (1, 16)
     """
     return PathExplorer(net, paths, output=output)
 
@@ -52,11 +59,24 @@ def path_explorer(
 class PathExplorer(Explorer):
     """The explorer that `path_explorer` makes.
 
+    Args:
+        net: as `path_explorer` takes it.
+        paths: as `path_explorer` takes them.
+        output: as `path_explorer` takes it.
+
+    Raises:
+        InputError: as `path_explorer`.
+
     Attributes:
         points: the two samples in the plane, in units in which a sample has norm 1.
         position: t, between 0 and the number of the path's segments.
-        width, depth, scale, seed: of the random network, where there is no other.
-        choice, pair, output: of the networks, pairs and outputs that were given, by number.
+        width: hidden units per layer of the random network, where there is no other.
+        depth: hidden layers of the random network.
+        scale: of the hidden weights of the random network, see `random_network`.
+        seed: of the weights of the random network.
+        choice: which of the given networks is shown, from 0.
+        pair: which of the given pairs is shown, from 0.
+        output: which of the outputs is shown, from 0.
     """
 
     name = "path"
@@ -93,23 +113,19 @@ class PathExplorer(Explorer):
             raise InputError("net must name at least one network, got none; pass one.")
         self._nets = list(named.values())
         traces = [trace(each, paths) for each in self._nets]
-        pairs, last = len(traces[-1]), traces[-1][0]
+        last = traces[-1][0]
         if any(one[0].ends.shape != last.ends.shape or one.layers != last.layers for one in traces):
             raise InputError(
                 "net must hold networks of one shape, got several; make an explorer for each."
             )
-        outputs = last.ends.shape[1]
         self.output = _chosen(last, output)
         self.choice = len(self._nets) - 1
         self._paths = paths
         if not isinstance(paths, Polyline):
             self._planes = _Planes(*((paths.x0, paths.x1) if isinstance(paths, Pairs) else paths))
             self.points = self._planes.points(0)
-        names = {
-            "names": list(named),
-            "pairs": [f"pair {k}" for k in range(pairs)],
-            "outputs": outputs,
-        }
+        labels = [f"pair {k}" for k in range(len(traces[-1]))]
+        names = {"names": list(named), "pairs": labels, "outputs": last.ends.shape[1]}
         dense = [_dense(each) for each in self._nets]
         size = sum(p.numel() for each in self._nets for p in each.parameters())
         if self._planes is not None and all(dense) and size <= _NUMBERS:
@@ -254,13 +270,10 @@ def _layer(layer: nn.Linear, basis: Tensor | None = None) -> dict[str, Any]:
 
 def _dense(net: nn.Module) -> list[nn.Linear] | None:
     """The layers of a plain fully connected ReLU network, else None."""
-    if not isinstance(net, nn.Sequential):
-        return None
-    linear, relu = list(net)[::2], list(net)[1::2]
-    plain = all(isinstance(x, nn.Linear) for x in linear) and all(type(x) is nn.ReLU for x in relu)
-    return [x for x in linear if isinstance(x, nn.Linear)] if plain and len(relu) >= 1 and (
-        len(linear) == len(relu) + 1
-    ) else None  # fmt: skip
+    layers = list(net) if isinstance(net, nn.Sequential) else []
+    dense = [layer for layer in layers if isinstance(layer, nn.Linear)]
+    plain = layers[::2] == dense and all(type(layer) is nn.ReLU for layer in layers[1::2])
+    return dense if plain and len(layers) == 2 * len(dense) - 1 > 1 else None
 
 
 def _chosen(first: Trace, output: int | None) -> int:

@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from implreg.tracing.operations.arithmetic import add, neg, sub
 from implreg.tracing.operations.table import axes_of, constants_only, handles
@@ -14,7 +13,7 @@ from implreg.tracing.record import Recorded, Recorder, Refused, plain
 
 @handles("relu")
 def _relu(r: Recorder, input: Recorded, inplace: bool = False) -> Recorded:
-    return r.hinges("relu", input, plain(input).relu(), kinks=[(0.0, 1.0)])
+    return r.hinges("relu", input, kinks=[(0.0, 1.0)])
 
 
 @handles("leaky_relu")
@@ -22,8 +21,7 @@ def _leaky_relu(
     r: Recorder, input: Recorded, negative_slope: float = 0.01, inplace: bool = False
 ) -> Recorded:
     slope = float(negative_slope)
-    data = functional.leaky_relu(plain(input), slope)
-    return r.hinges(f"leaky_relu({slope:g})", input, data, slope=slope, kinks=[(0.0, 1.0 - slope)])
+    return r.hinges(f"leaky_relu({slope:g})", input, slope=slope, kinks=[(0.0, 1.0 - slope)])
 
 
 @handles("rrelu")
@@ -43,27 +41,24 @@ def _rrelu(
 @handles("softshrink")
 def _softshrink(r: Recorder, input: Recorded, lambd: float = 0.5) -> Recorded:
     kinks = [(-lambd, -1.0), (lambd, 1.0)]
-    data = functional.softshrink(plain(input), lambd)
-    return r.hinges("softshrink", input, data, slope=1.0, offset=lambd, kinks=kinks)
+    return r.hinges("softshrink", input, slope=1.0, offset=lambd, kinks=kinks)
 
 
 @handles("hardsigmoid")
 def _hardsigmoid(r: Recorder, input: Recorded, inplace: bool = False) -> Recorded:
-    data = functional.hardsigmoid(plain(input))
-    return r.hinges("hardsigmoid", input, data, kinks=[(-3.0, 1 / 6), (3.0, -1 / 6)])
+    return r.hinges("hardsigmoid", input, kinks=[(-3.0, 1 / 6), (3.0, -1 / 6)])
 
 
 @handles("prelu")
 def _prelu(r: Recorder, input: Recorded, weight: Tensor) -> Recorded:
     constants_only(weight)
     slope = weight.detach().reshape(-1, *[1] * max(0, input.ndim - 2))
-    data = functional.prelu(plain(input), weight.detach())
-    return r.hinges("prelu", input, data, slope=slope, kinks=[(0.0, 1.0 - slope)])
+    return r.hinges("prelu", input, slope=slope, kinks=[(0.0, 1.0 - slope)])
 
 
 @handles("abs", "absolute")
 def _abs(r: Recorder, input: Recorded) -> Recorded:
-    return r.hinges("abs", input, plain(input).abs(), slope=-1.0, kinks=[(0.0, 2.0)])
+    return r.hinges("abs", input, slope=-1.0, kinks=[(0.0, 2.0)])
 
 
 @handles("relu6")
@@ -83,7 +78,7 @@ def _between(r: Recorder, text: str, x: Recorded, low: float, high: float) -> Re
     if low >= high:
         raise Refused(f"has the bounds {low:g} and {high:g}; the first must be below the second.")
     kinks = [(low, 1.0), (high, -1.0)]
-    return r.hinges(text, x, plain(x).clamp(low, high), offset=low, kinks=kinks)
+    return r.hinges(text, x, offset=low, kinks=kinks)
 
 
 @handles("clamp", "clip", "clamp_min")
@@ -94,10 +89,8 @@ def _clamp(r: Recorder, input: Recorded, min: Any = None, max: Any = None) -> Re
     if min is not None and max is not None:
         return _between(r, "clamp", input, float(min), float(max))
     if min is not None:
-        data = plain(input).clamp(min=min)
-        return r.hinges("clamp", input, data, offset=float(min), kinks=[(float(min), 1.0)])
-    data = plain(input).clamp(max=max)
-    return r.hinges("clamp", input, data, slope=1.0, kinks=[(float(max), -1.0)])
+        return r.hinges("clamp", input, offset=float(min), kinks=[(float(min), 1.0)])
+    return r.hinges("clamp", input, slope=1.0, kinks=[(float(max), -1.0)])
 
 
 @handles("clamp_max")
@@ -116,7 +109,7 @@ def _minimum(r: Recorder, input: Any, other: Any) -> Recorded:
 
 
 def _named_relu(r: Recorder, text: str, x: Recorded) -> Recorded:
-    return r.hinges(text, x, plain(x).relu(), kinks=[(0.0, 1.0)])
+    return r.hinges(text, x, kinks=[(0.0, 1.0)])
 
 
 @handles("max")

@@ -27,8 +27,7 @@ def add(r: Recorder, input: Any, other: Any, *, alpha: float = 1) -> Recorded:
                 "adds branches with different numbers of axes, so that the samples of one meet "
                 "another axis of the other; give both as many, with unsqueeze(1) for example."
             )
-        data = torch.add(plain(input), plain(other), alpha=alpha)
-        return r.affine("add", [input, other], data, lambda x, y: torch.add(x, y, alpha=alpha))
+        return r.affine("add", [input, other], lambda x, y: torch.add(x, y, alpha=alpha))
     if not isinstance(input, Recorded):
         return add(r, _scaled(r, other, alpha), input)
     return _shifted(r, "add", input, constant(other, input), alpha)
@@ -39,8 +38,7 @@ def _shifted(
 ) -> Recorded:
     bias = filled(constant, tuple(x.shape[1:]), plain(x)) * scale
     shape = tuple(torch.broadcast_shapes(x.shape[1:], bias.shape))
-    data = plain(x) + bias
-    return r.affine(text, [x], data, lambda x: spread(x, shape), bias=bias)
+    return r.affine(text, [x], lambda x: spread(x, shape), bias=bias)
 
 
 @handles("sub", "subtract")
@@ -112,14 +110,8 @@ def _scaled(r: Recorder, x: Recorded, factor: Any, text: str = "mul") -> Recorde
     shape = tuple(x.shape[1:])
     if isinstance(scale, Tensor):
         shape = tuple(torch.broadcast_shapes(shape, scale.shape))
-    data = plain(x) * scale
-    return r.affine(
-        text,
-        [x],
-        data,
-        lambda x: x * scale,
-        moves=scaling(scale, x) if shape == tuple(x.shape[1:]) else None,
-    )
+    moves = scaling(scale, x) if shape == tuple(x.shape[1:]) else None
+    return r.affine(text, [x], lambda x: x * scale, moves=moves)
 
 
 @handles("div", "divide", "true_divide", "truediv")
@@ -142,12 +134,10 @@ def _rdiv(r: Recorder, input: Any, other: Any) -> Recorded:
 @handles("sum")
 def _sum(r: Recorder, input: Recorded, dim: Any = None, keepdim: bool = False) -> Recorded:
     axes = axes_of(dim, input.ndim)
-    return r.affine("sum", [input], plain(input).sum(axes, keepdim), lambda x: x.sum(axes, keepdim))
+    return r.affine("sum", [input], lambda x: x.sum(axes, keepdim))
 
 
 @handles("mean")
 def _mean(r: Recorder, input: Recorded, dim: Any = None, keepdim: bool = False) -> Recorded:
     axes = axes_of(dim, input.ndim)
-    return r.affine(
-        "mean", [input], plain(input).mean(axes, keepdim), lambda x: x.mean(axes, keepdim)
-    )
+    return r.affine("mean", [input], lambda x: x.mean(axes, keepdim))

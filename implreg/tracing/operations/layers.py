@@ -26,17 +26,12 @@ from implreg.tracing.record import BATCH_STATISTICS, Recorded, Recorder, Refused
 def _linear(r: Recorder, input: Recorded, weight: Tensor, bias: Tensor | None = None) -> Recorded:
     constants_only(weight, bias)
     weight = weight.detach()
-
-    def columns(units: Tensor) -> Tensor:
-        return weight.T[units]
-
     return r.affine(
         "linear",
         [input],
-        functional.linear(plain(input), weight, bias),
         lambda x: functional.linear(x, weight),
         bias=None if bias is None else bias.detach(),
-        columns=columns if input.ndim == 2 else None,
+        columns=(lambda units: weight.T[units]) if input.ndim == 2 else None,
     )
 
 
@@ -48,14 +43,14 @@ def _matmul(r: Recorder, input: Any, other: Any) -> Recorded:
     if isinstance(left, Recorded):
         right = right.detach()
         if right.ndim == 1 and left.ndim > 1:
-            return r.affine("matmul", [left], plain(left) @ right, lambda x: x @ right)
+            return r.affine("matmul", [left], lambda x: x @ right)
         if right.ndim != 2:
             raise Refused("multiplies by a stack of matrices; use one matrix.")
         return _linear(r, left, right.T)
     left = left.detach()
     if right.ndim < 3 or left.ndim != 2:
         first_axis_moved()
-    return r.affine("matmul", [right], left @ plain(right), lambda x: left @ x)
+    return r.affine("matmul", [right], lambda x: left @ x)
 
 
 @handles("rmatmul")
@@ -87,17 +82,17 @@ def _convolution(transposed: bool) -> Handler:
             raise Refused(f"takes samples without a batch axis; pass {axes + 2} axes.")
         name = f"conv_transpose{axes}d" if transposed else f"conv{axes}d"
         function = getattr(functional, name)
-        data = function(plain(input), weight, bias, *args, **kw)
-        return r.affine(
-            name,
-            [input],
-            data,
-            lambda x: function(x, weight, None, *args, **kw),
-            bias=None if bias is None else bias.detach().reshape(-1, *[1] * axes),
-            columns=None
-            if transposed
-            else _impulses(weight, tuple(input.shape[1:]), tuple(data.shape[1:]), *args, **kw),
-        )
+
+        def linear(x: Tensor) -> Tensor:
+            made: Tensor = function(x, weight, None, *args, **kw)
+            return made
+
+        bias = None if bias is None else bias.detach().reshape(-1, *[1] * axes)
+        columns = None
+        if not transposed:
+            after = tuple(linear(plain(input)).shape[1:])
+            columns = _impulses(weight, tuple(input.shape[1:]), after, *args, **kw)
+        return r.affine(name, [input], linear, bias=bias, columns=columns)
 
     return handle
 
@@ -119,31 +114,31 @@ def _impulses(
     """A convolution's answer to unit impulses: the kernel, put where it belongs."""
     kernel = weight.shape[2:]
     axes = len(kernel)
-    stride, dilation = each(stride, axes), each(dilation, axes)
+    dilation = each(dilation, axes)
     if padding == "same":
         padding = tuple(d * (k - 1) // 2 for d, k in zip(dilation, kernel, strict=True))
     padding = (0,) * axes if padding == "valid" else each(padding, axes)
     channels_in, channels_out = weight.shape[1], weight.shape[0] // groups
+    kernels = weight.reshape(groups, channels_out, channels_in, -1).transpose(1, 2)
+    taps = torch.tensor([*product(*map(range, kernel))], device=weight.device)
+    first, dilation, step, sizes = (
+        torch.tensor(x, device=weight.device)
+        for x in (padding, dilation, each(stride, axes), after[1:])
+    )
 
     def columns(units: Tensor) -> Tensor:
-        places = list(torch.unravel_index(units, before))
-        channel = places.pop(0)
+        channel, *places = torch.unravel_index(units, before)
         group = channel // channels_in
         made = weight.new_zeros(len(units), groups, channels_out, prod(after[1:]))
-        kernels = weight.reshape(groups, channels_out, channels_in, *kernel)
-        kernels = kernels.transpose(1, 2)[group, channel % channels_in]
-        rows = torch.arange(units.shape[0], device=units.device)
-        for tap, offset in enumerate(product(*map(range, kernel))):
-            target = torch.zeros_like(units)
-            inside = torch.ones_like(units, dtype=torch.bool)
-            for a in range(axes):
-                reach = places[a] + padding[a] - offset[a] * dilation[a]
-                at = reach // stride[a]
-                inside &= (reach % stride[a] == 0) & (at >= 0) & (at < after[1 + a])
-                target = target * after[1 + a] + at
-            keep = inside.nonzero().flatten()
-            value = kernels.flatten(2)[keep, :, tap]
-            made[rows[keep], group[keep], :, target[keep]] = value
+        reach = torch.stack(places, dim=1)[:, None] + first - taps * dilation  # (units, taps, axes)
+        at = reach // step
+        inside = ((reach % step == 0) & (at >= 0) & (at < sizes)).all(dim=2)
+        row, tap = inside.nonzero(as_tuple=True)
+        target = torch.zeros_like(row)
+        for size, along in zip(after[1:], at[row, tap].T, strict=True):
+            target = target * size + along
+        values = kernels[group[row], channel[row] % channels_in, :, tap]
+        made[row, group[row], :, target] = values
         return made.reshape(len(units), *after)
 
     return columns
@@ -169,10 +164,8 @@ def _batch_norm(
     shift = -running_mean.detach() * scale
     shift = shift if bias is None else shift + bias.detach()
     scale, shift = scale.reshape(-1, *axes), shift.reshape(-1, *axes)
-    data = plain(input) * scale + shift
-    return r.affine(
-        "batch_norm", [input], data, lambda x: x * scale, bias=shift, moves=scaling(scale, input)
-    )
+    moves = scaling(scale, input)
+    return r.affine("batch_norm", [input], lambda x: x * scale, bias=shift, moves=moves)
 
 
 @handles(

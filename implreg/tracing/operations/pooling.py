@@ -12,24 +12,20 @@ from implreg.tracing.program import Moves, Shape
 from implreg.tracing.record import Recorded, Recorder, Refused, plain
 
 
-def _pooling(name: str, axes: int) -> Handler:
+def _average_pooling(name: str, axes: int) -> Handler:
     function = getattr(functional, name)
 
     def handle(r: Recorder, input: Recorded, *args: Any, **kw: Any) -> Recorded:
         data = function(plain(_batched(input, axes)), *args, **kw)
-        return r.affine(
-            name,
-            [input],
-            data,
-            lambda x: function(x, *args, **kw),
-            moves=_tiles(name, tuple(input.shape[1:]), tuple(data.shape[1:]), *args, **kw),
-        )
+        moves = None
+        if not name.startswith("adaptive"):
+            moves = _tiles(tuple(input.shape[1:]), tuple(data.shape[1:]), *args, **kw)
+        return r.affine(name, [input], lambda x: function(x, *args, **kw), moves=moves)
 
     return handle
 
 
 def _tiles(
-    name: str,
     before: Shape,
     after: Shape,
     kernel_size: Any,
@@ -40,11 +36,8 @@ def _tiles(
     divisor_override: int | None = None,
 ) -> Moves | None:
     """Where an entry goes if the windows lie side by side and cover the input."""
-    if name.startswith("adaptive"):
-        return None
     axes = len(before) - 1
-    kernel = each(kernel_size, axes)
-    step = kernel if stride is None or stride == [] else each(stride, axes)
+    kernel, step = each(kernel_size, axes), each(stride or kernel_size, axes)
     whole = all(k * n == size for k, n, size in zip(kernel, after[1:], before[1:], strict=True))
     if step != kernel or not whole or any(each(padding, axes)):
         return None
@@ -60,57 +53,45 @@ def _tiles(
     return moves
 
 
-def _max_pooling(axes: int) -> Handler:
-    function = getattr(functional, f"max_pool{axes}d")
+def _max_pooling(name: str, axes: int) -> Handler:
+    function = getattr(functional, name)
+    reaches = _adaptive_reaches if name.startswith("adaptive") else _reaches
 
-    def handle(
-        r: Recorder,
-        input: Recorded,
-        kernel_size: Any,
-        stride: Any = None,
-        padding: Any = 0,
-        dilation: Any = 1,
-        ceil_mode: bool = False,
-        return_indices: bool = False,
-    ) -> Recorded:
-        if return_indices:
-            raise Refused("returns indices, which depend on values; use return_indices=False.")
-        data = function(
-            plain(_batched(input, axes)), kernel_size, stride, padding, dilation, ceil_mode
-        )
-        kernel = each(kernel_size, axes)
-        step = kernel if stride is None or stride == [] else each(stride, axes)
-        starts = [
-            [range(o * s - p, o * s - p + k * d, d) for o in range(size)]
-            for size, s, p, k, d in zip(
-                data.shape[2:], step, each(padding, axes), kernel, each(dilation, axes),
-                strict=True,
-            )
-        ]  # fmt: skip
-        index = _window_index(tuple(input.shape[1:]), starts).to(input.device)
-        return r.windows(f"max_pool{axes}d", input, data, index)
+    def handle(r: Recorder, input: Recorded, *args: Any, **kw: Any) -> Recorded:
+        data = function(plain(_batched(input, axes)), *args, **kw)
+        windows = reaches(tuple(input.shape[2:]), tuple(data.shape[2:]), *args, **kw)
+        index = _window_index(tuple(input.shape[1:]), windows).to(input.device)
+        return r.windows(name, input, data, index)
 
     return handle
 
 
-def _adaptive_max_pooling(axes: int) -> Handler:
-    function = getattr(functional, f"adaptive_max_pool{axes}d")
+def _reaches(
+    before: Shape,
+    after: Shape,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> list[list[range]]:
+    """Along each axis the places of every window, those in the padding too."""
+    given = (stride or kernel_size, padding, kernel_size, dilation)
+    return [
+        [range(o * s - p, o * s - p + k * d, d) for o in range(size)]
+        for size, s, p, k, d in zip(after, *(each(x, len(after)) for x in given), strict=True)
+    ]
 
-    def handle(
-        r: Recorder, input: Recorded, output_size: Any, return_indices: bool = False
-    ) -> Recorded:
-        if return_indices:
-            raise Refused("returns indices, which depend on values; use return_indices=False.")
-        data = function(plain(_batched(input, axes)), output_size)
-        sizes = zip(input.shape[2:], data.shape[2:], strict=True)
-        starts = [
-            [range(o * n // made, -(-(o + 1) * n // made)) for o in range(made)]
-            for n, made in sizes
-        ]
-        index = _window_index(tuple(input.shape[1:]), starts).to(input.device)
-        return r.windows(f"adaptive_max_pool{axes}d", input, data, index)
 
-    return handle
+def _adaptive_reaches(
+    before: Shape, after: Shape, output_size: Any, return_indices: bool = False
+) -> list[list[range]]:
+    """The same for windows that share the places evenly."""
+    return [
+        [range(o * n // made, -(-(o + 1) * n // made)) for o in range(made)]
+        for n, made in zip(before, after, strict=True)
+    ]
 
 
 def _batched(input: Recorded, axes: int) -> Recorded:
@@ -135,7 +116,7 @@ def _window_index(shape: Shape, reaches: list[list[range]]) -> Tensor:
 
 
 for _n in (1, 2, 3):
-    HANDLERS[f"avg_pool{_n}d"] = _pooling(f"avg_pool{_n}d", _n)
-    HANDLERS[f"adaptive_avg_pool{_n}d"] = _pooling(f"adaptive_avg_pool{_n}d", _n)
-    HANDLERS[f"max_pool{_n}d"] = _max_pooling(_n)
-    HANDLERS[f"adaptive_max_pool{_n}d"] = _adaptive_max_pooling(_n)
+    for _name in (f"max_pool{_n}d", f"adaptive_max_pool{_n}d"):
+        HANDLERS[_name] = _max_pooling(_name, _n)
+    for _name in (f"avg_pool{_n}d", f"adaptive_avg_pool{_n}d"):
+        HANDLERS[_name] = _average_pooling(_name, _n)

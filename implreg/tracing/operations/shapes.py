@@ -1,7 +1,6 @@
 """Reshaping, joining, selecting, padding, resampling; and questions about shapes."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -34,11 +33,7 @@ def _reshaped(name: str) -> Handler:
             first_axis_moved()
         shape = tuple(data.shape[1:])
         return r.affine(
-            name,
-            [input],
-            data,
-            lambda x: x.reshape(len(x), *shape),
-            moves=lambda unit: (unit, None),
+            name, [input], lambda x: x.reshape(len(x), *shape), moves=lambda unit: (unit, None)
         )
 
     return handle
@@ -54,7 +49,7 @@ def _permute(r: Recorder, input: Recorded, *dims: Any, **kw: Any) -> Recorded:
     order = [d % input.ndim for d in _given(dims, kw)]
     if order[0] != 0:
         first_axis_moved()
-    return r.affine("permute", [input], plain(input).permute(order), lambda x: x.permute(order))
+    return r.affine("permute", [input], lambda x: x.permute(order))
 
 
 def _given(dims: Sequence[Any], kw: dict[str, Any]) -> Sequence[int]:
@@ -67,19 +62,19 @@ def _given(dims: Sequence[Any], kw: dict[str, Any]) -> Sequence[int]:
 @handles("transpose", "swapaxes", "swapdims")
 def _transpose(r: Recorder, input: Recorded, dim0: int, dim1: int) -> Recorded:
     a, b = axis_of(dim0, input.ndim), axis_of(dim1, input.ndim)
-    return r.affine("transpose", [input], plain(input).transpose(a, b), lambda x: x.transpose(a, b))
+    return r.affine("transpose", [input], lambda x: x.transpose(a, b))
 
 
 @handles("movedim", "moveaxis")
 def _movedim(r: Recorder, input: Recorded, source: Any, destination: Any) -> Recorded:
     a, b = axes_of(source, input.ndim), axes_of(destination, input.ndim)
-    return r.affine("movedim", [input], plain(input).movedim(a, b), lambda x: x.movedim(a, b))
+    return r.affine("movedim", [input], lambda x: x.movedim(a, b))
 
 
 @handles("flip")
 def _flip(r: Recorder, input: Recorded, *dims: Any, **kw: Any) -> Recorded:
     axes = axes_of(_given(dims, kw), input.ndim)
-    return r.affine("flip", [input], plain(input).flip(axes), lambda x: x.flip(axes))
+    return r.affine("flip", [input], lambda x: x.flip(axes))
 
 
 @handles("expand", "expand_as", "broadcast_to")
@@ -88,49 +83,40 @@ def _expand(r: Recorder, input: Recorded, *sizes: Any, **kw: Any) -> Recorded:
     if data.ndim != input.ndim:
         first_axis_moved()
     shape = tuple(data.shape[1:])
-    return r.affine("expand", [input], data, lambda x: spread(x, shape))
+    return r.affine("expand", [input], lambda x: spread(x, shape))
 
 
 @handles("cat", "concat", "concatenate")
 def _cat(r: Recorder, tensors: Sequence[Any], dim: int = 0) -> Recorded:
     along = axis_of(dim, tensors[0].ndim)
     recorded = [x for x in tensors if isinstance(x, Recorded)]
-    plains = [plain(x) for x in tensors]
-    data = torch.cat(plains, along)
-    if len(recorded) == len(tensors):
-        return r.affine("cat", recorded, data, lambda *xs: torch.cat(xs, along))
-    held = [
-        None if isinstance(x, Recorded) else constant(x, plains[i]) for i, x in enumerate(tensors)
-    ]
-    blank = torch.cat(
-        [
-            plains[i].new_zeros(plains[i].shape[1:]) if c is None
-            else filled(c, tuple(plains[i].shape[1:]), data).expand(plains[i].shape[1:])
-            for i, c in enumerate(held)
-        ],
-        along - 1,
-    )  # fmt: skip
-    sizes = [tuple(p.shape[1:]) for p in plains]
+    like = plain(recorded[0])
+
+    def fixed(x: Tensor) -> Tensor:
+        shape = tuple(x.shape[1:])
+        if isinstance(x, Recorded):
+            return torch.zeros(shape, dtype=like.dtype, device=like.device)
+        return filled(constant(x, x), shape, like).expand(shape)
+
+    constants = [fixed(x) for x in tensors]
+    own = [isinstance(x, Recorded) for x in tensors]
 
     def linear(*xs: Tensor) -> Tensor:
         left = iter(xs)
-        rows = len(xs[0])
         return torch.cat(
-            [next(left) if c is None else xs[0].new_zeros(rows, *size)
-             for c, size in zip(held, sizes, strict=True)],
+            [next(left) if taken else c.new_zeros(len(xs[0]), *c.shape)
+             for c, taken in zip(constants, own, strict=True)],
             along,
         )  # fmt: skip
 
-    return r.affine("cat", recorded, data, linear, bias=blank)
+    bias = None if all(own) else torch.cat(constants, along - 1)
+    return r.affine("cat", recorded, linear, bias=bias)
 
 
 @handles("stack")
 def _stack(r: Recorder, tensors: Sequence[Any], dim: int = 0) -> Recorded:
     along = axis_of(dim, tensors[0].ndim + 1)
-    if not all(isinstance(x, Recorded) for x in tensors):
-        return _cat(r, [torch.unsqueeze(x, along) for x in tensors], along)
-    data = torch.stack([plain(x) for x in tensors], along)
-    return r.affine("stack", list(tensors), data, lambda *xs: torch.stack(xs, along))
+    return _cat(r, [torch.unsqueeze(x, along) for x in tensors], along)
 
 
 def _parts(name: str) -> Handler:
@@ -142,7 +128,7 @@ def _parts(name: str) -> Handler:
         pieces = function(plain(input), *args, **kw)
 
         def one(i: int) -> Recorded:
-            return r.affine(name, [input], pieces[i], lambda x: function(x, *args, **kw)[i])
+            return r.affine(name, [input], lambda x: function(x, *args, **kw)[i])
 
         return tuple(one(i) for i in range(len(pieces)))
 
@@ -167,7 +153,7 @@ def _getitem(r: Recorder, input: Recorded, index: Any) -> Recorded:
     # Several index tensors with a slice between come first: the axis of the samples no longer is.
     if data.ndim == 0 or len(plain(input)[[0, 0, 1]][index]) != BATCH + 1:
         first_axis_moved()
-    return r.affine("getitem", [input], data, lambda x: x[index])
+    return r.affine("getitem", [input], lambda x: x[index])
 
 
 def _selecting(name: str) -> Handler:
@@ -176,10 +162,7 @@ def _selecting(name: str) -> Handler:
     def handle(r: Recorder, input: Recorded, dim: int, *args: Any, **kw: Any) -> Recorded:
         along = axis_of(dim, input.ndim)
         constants_only(*args, *kw.values())
-        return r.affine(
-            name, [input], function(plain(input), along, *args, **kw),
-            lambda x: function(x, along, *args, **kw),
-        )  # fmt: skip
+        return r.affine(name, [input], lambda x: function(x, along, *args, **kw))
 
     return handle
 
@@ -194,29 +177,26 @@ def _pad(
 ) -> Recorded:
     if len(pad) >= 2 * input.ndim:
         first_axis_moved()
-    data = functional.pad(plain(input), pad, mode, value)
     bias = None
     if mode == "constant" and value:
         bias = functional.pad(torch.zeros_like(plain(input)[0]), pad, mode, value)
     if mode != "constant":
-        return r.affine(f"pad ({mode})", [input], data, lambda x: functional.pad(x, pad, mode))
-    return r.affine("pad", [input], data, lambda x: functional.pad(x, pad), bias=bias)
+        return r.affine(f"pad ({mode})", [input], lambda x: functional.pad(x, pad, mode))
+    return r.affine("pad", [input], lambda x: functional.pad(x, pad), bias=bias)
 
 
 @handles("interpolate", "upsample", "upsample_nearest", "upsample_bilinear")
 def _interpolate(r: Recorder, input: Recorded, *args: Any, **kw: Any) -> Recorded:
-    data = functional.interpolate(plain(input), *args, **kw)
     mode = kw.get("mode", args[2] if len(args) > 2 else "nearest")
     return r.affine(
-        f"interpolate ({mode})", [input], data, lambda x: functional.interpolate(x, *args, **kw)
+        f"interpolate ({mode})", [input], lambda x: functional.interpolate(x, *args, **kw)
     )
 
 
 def _constant_like(name: str) -> Handler:
     def handle(r: Recorder, input: Recorded, *args: Any, **kw: Any) -> Tensor:
-        like = plain(input)
-        function = partial(getattr(torch, name), like) if "_like" in name else getattr(like, name)
-        made: Tensor = function(*plain(args), **plain(kw))
+        function = getattr(torch if "_like" in name else Tensor, name)
+        made: Tensor = function(plain(input), *plain(args), **plain(kw))
         return made
 
     return handle

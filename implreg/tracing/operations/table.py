@@ -23,30 +23,26 @@ HANDLERS: dict[str, Handler] = {}
 _signature = cache(inspect.signature)
 _NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim"}  # that PyTorch takes too
 
-_SMOOTH = {
-    "gelu", "silu", "mish", "sigmoid", "logsigmoid", "tanh", "softmax", "log_softmax",
-    "softmin", "softplus", "elu", "selu", "celu", "hardswish", "exp", "expm1", "log", "log1p",
-    "log2", "log10", "sqrt", "rsqrt", "square", "pow", "sin", "cos", "tan", "erf", "softsign",
-    "tanhshrink", "reciprocal", "norm", "linalg_norm", "normalize", "cosine_similarity",
-    "logsumexp", "scaled_dot_product_attention", "multi_head_attention_forward", "lstm", "gru",
-    "rnn_tanh", "glu", "var", "std", "rpow", "bilinear", "lstm_cell", "gru_cell", "rnn_tanh_cell",
-    "prod",
-}  # fmt: skip
-_NORMS = {
-    "layer_norm", "group_norm", "instance_norm", "rms_norm", "local_response_norm",
-}  # fmt: skip
-_JUMPS = {
-    "sign", "heaviside", "threshold", "hardshrink", "round", "floor", "ceil", "trunc", "frac",
-    "sgn", "fmod",
-    "remainder", "floor_divide", "floordiv", "mod",
-}  # fmt: skip
-_VALUES = {
-    "bool", "item", "gt", "lt", "ge", "le", "eq", "ne", "where", "argmax", "argmin", "nonzero",
-    "sort", "topk", "argsort", "any", "all", "isnan", "isfinite", "tolist", "numpy", "array",
-    "float", "int", "index", "contains", "equal", "allclose", "masked_fill", "masked_select",
-    "greater", "less", "logical_and", "logical_or", "logical_not", "unique", "median", "mode",
-    "kthvalue", "cummax", "cummin", "bincount", "searchsorted", "bucketize", "iter",
-}  # fmt: skip
+# Why functions cannot be traced, and their names.
+_WHY_NOT = {
+    ", which is not piecewise linear; use ReLU or its kin.": """
+        gelu silu mish sigmoid logsigmoid tanh softmax log_softmax softmin softplus elu selu celu
+        hardswish exp expm1 log log1p log2 log10 sqrt rsqrt square pow rpow sin cos tan erf softsign
+        tanhshrink reciprocal norm linalg_norm normalize cosine_similarity logsumexp
+        scaled_dot_product_attention multi_head_attention_forward lstm gru rnn_tanh lstm_cell
+        gru_cell rnn_tanh_cell glu var std bilinear prod""",
+    ", which divides by a deviation of the sample itself and so is not piecewise linear; use "
+    "batch norm in eval mode.": "layer_norm group_norm instance_norm rms_norm local_response_norm",
+    ", which is not continuous; use a continuous activation.": """
+        sign heaviside threshold hardshrink round floor ceil trunc frac sgn fmod remainder
+        floor_divide floordiv mod""",
+    ": what the network computes then depends on values in a way that is not read off its "
+    "operations (data-dependent control flow); use maximum, minimum or clamp.": """
+        bool item gt lt ge le eq ne where argmax argmin nonzero sort topk argsort any all isnan
+        isfinite tolist numpy array float int index contains equal allclose masked_fill
+        masked_select greater less logical_and logical_or logical_not unique median mode kthvalue
+        cummax cummin bincount searchsorted bucketize iter""",
+}
 
 
 def perform(
@@ -83,20 +79,9 @@ def perform(
 def _why(name: str) -> str:
     if name.endswith("_with_indices"):
         return "returns indices, which depend on values; use return_indices=False."
-    if name in _SMOOTH:
-        return f"calls {name}, which is not piecewise linear; use ReLU or its kin."
-    if name in _NORMS:
-        return (
-            f"calls {name}, which divides by a deviation of the sample itself and so is not "
-            f"piecewise linear; use batch norm in eval mode."
-        )
-    if name in _JUMPS:
-        return f"calls {name}, which is not continuous; use a continuous activation."
-    if name in _VALUES:
-        return (
-            f"calls {name}: what the network computes then depends on values in a way that is not "
-            f"read off its operations (data-dependent control flow); use maximum, minimum or clamp."
-        )
+    for reason, names in _WHY_NOT.items():
+        if name in names.split():
+            return f"calls {name}{reason}"
     return f"calls {name}, which is not among the operations that can be traced; replace it."
 
 

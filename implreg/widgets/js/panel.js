@@ -40,7 +40,12 @@ export function roundRange(values, includeZero = false) {
   }
   const [a, b] = ticks(0, (high - low) * 1.02, 4);
   const step = b - a;
-  return step > 0 ? [Math.floor(low / step) * step, Math.ceil(high / step) * step] : [low, high];
+  if (!(step > 0)) return [low, high];
+  // Products are rounded, and what is to be shown must not lie outside by the last digit.
+  return [
+    Math.min(low, Math.floor(low / step) * step),
+    Math.max(high, Math.ceil(high / step) * step),
+  ];
 }
 
 /** Ticks of an axis that holds logarithms to base 10, at 1, 2 and 5 times powers of 10. */

@@ -1,0 +1,11 @@
+from . import experiments as experiments
+from . import figures as figures
+from . import press as press
+from . import runs as runs
+from . import widgets as widgets
+from .evidence import claims as claims
+from .evidence import comparisons as comparisons
+from .evidence import correlation as correlation
+from .evidence import hypotheses as hypotheses
+from .evidence import rules as rules
+from .evidence import statistics as statistics

@@ -1,0 +1,168 @@
+"""One chapter in a kernel of its own, by papermill."""
+
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotDone
+from pathlib import Path
+from subprocess import DEVNULL
+from typing import Any
+
+import nbformat
+import papermill
+import psutil
+from jupyter_client.manager import AsyncKernelManager
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from papermill.exceptions import PapermillExecutionError
+
+from implreg.errors import InputError, prepare_folder
+from implreg_book.press.chapters import Chapter, Values
+
+STARTS = 3  # times that a kernel is started before it is given up
+START_TIMEOUT = 120  # seconds until a kernel must answer
+MESSAGE_TIMEOUT = 60  # seconds that the last outputs of a cell may take to arrive
+
+
+class ChapterError(RuntimeError):
+    """A chapter that did not run to its end; the message is one sentence."""
+
+
+class _Kernel(AsyncKernelManager):
+    """A kernel whose own words are not shown; those of its cells are outputs of the notebook.
+
+    When it starts it warns of plain TCP, and when it is stopped it may show a traceback.
+    """
+
+    async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
+        await super().start_kernel(**options, stderr=DEVNULL)
+
+
+def run_chapter(
+    chapter: Chapter,
+    values: Values,
+    output: Path,
+    *,
+    root: Path,
+    label: str | None,
+    cell_timeout: float,
+) -> None:
+    """Run `chapter` with papermill in folder `root` and write the notebook to `output`.
+
+    A kernel that does not start, as on a machine that has much else to do, is started again. On an
+    error the notebook is kept as well, with the traceback in it. Progress is shown under the
+    name `label`, if there is one.
+
+    Raises:
+        ChapterError: a cell failed or took more than `cell_timeout` seconds, or the kernel died.
+        OSError: `output` cannot be written.
+        KeyboardInterrupt: the user pressed Ctrl-C; the kernel is stopped by then.
+    """
+
+    def work() -> None:
+        papermill.execute_notebook(
+            nbformat.from_dict(chapter.notebook),  # whose key we have, whatever the file holds now
+            output,
+            parameters=values,
+            kernel_name="python3",
+            progress_bar=label is not None and {"desc": label, "disable": None, "leave": False},
+            start_timeout=START_TIMEOUT,
+            execution_timeout=cell_timeout,
+            stderr_file=sys.stderr if label and sys.stderr.isatty() else None,  # bars of the runs
+            iopub_timeout=MESSAGE_TIMEOUT,
+            cwd=root,
+            kernel_manager_class=_Kernel,
+        )
+
+    try:
+        for attempt in range(1, STARTS + 1):
+            try:
+                _interruptible(work)
+                break
+            except RuntimeError as error:
+                # jupyter_client has no class of its own for a kernel that does not start.
+                if attempt == STARTS or type(error) is not RuntimeError:
+                    raise
+    except PapermillExecutionError as error:
+        text = " ".join(str(error.evalue).split())
+        raise ChapterError(f"{_last_cell(output)} raised {error.ename}: {text}") from error
+    except CellTimeoutError as error:
+        raise ChapterError(
+            f"{_last_cell(output)} took more than {cell_timeout:g} s; "
+            f"allow more with --cell-timeout."
+        ) from error
+    except DeadKernelError as error:
+        raise ChapterError(
+            f"the kernel died in {_last_cell(output)}, out of memory perhaps."
+        ) from error
+    except RuntimeError as error:
+        text = " ".join(str(error).split())
+        raise ChapterError(f"the kernel did not start in {STARTS} tries: {text}") from error
+
+
+def beside(
+    chapter: Chapter, executed: nbformat.NotebookNode
+) -> Iterator[tuple[nbformat.NotebookNode | None, nbformat.NotebookNode | None]]:
+    """Yield each cell of `chapter` as it is today, and as it ran; prose has only the former.
+
+    The cells that papermill has injected have only the latter; they follow the parameters.
+    """
+    ran = {cell.id: cell for cell in executed.cells if cell.cell_type == "code"}
+    for cell in chapter.notebook.cells:
+        yield cell, ran[cell.id] if cell.cell_type == "code" else None
+        if "parameters" in cell.metadata.get("tags", []):
+            for other in ran.values():
+                if "injected-parameters" in other.metadata.get("tags", []):
+                    yield None, other
+
+
+def outputs_of(notebook: nbformat.NotebookNode) -> Iterator[nbformat.NotebookNode]:
+    """Yield all outputs of a notebook."""
+    for cell in notebook.cells:
+        yield from cell.get("outputs", [])
+
+
+def glued(executed: nbformat.NotebookNode) -> dict[str, str]:
+    """Return what an executed notebook glues into its prose, as text, by name."""
+    return {
+        output.metadata.scrapbook.name: str(text)
+        for output in outputs_of(executed)
+        if "scrapbook" in output.get("metadata", {})
+        for kind, text in output.data.items()
+        if kind.endswith("text/plain")
+    }
+
+
+def _interruptible(work: Callable[[], None]) -> None:
+    """Run `work` in a thread and, on Ctrl-C, stop the kernels that it started.
+
+    In the main thread nbclient takes Ctrl-C for itself: it stops the kernel, but the chapter then
+    looks as if it had crashed.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(work)
+        try:
+            future.result()
+        except KeyboardInterrupt:
+            while True:
+                for process in psutil.Process().children(recursive=True):
+                    process.kill()
+                try:
+                    future.exception(timeout=0.2)
+                    raise
+                except NotDone:
+                    continue
+
+
+def _last_cell(output: Path) -> str:
+    """Name the last cell that papermill began to run when it wrote `output`."""
+    cells = nbformat.read(output, as_version=4).cells
+    begun = [c.id for c in cells if c.metadata.get("papermill", {}).get("start_time")]
+    return f"cell {begun[-1]}" if begun else "its start"
+
+
+def check_output_file(path: Path) -> Path:
+    """Return `path` if a notebook can be written there, else raise `InputError` or `OSError`."""
+    if path.suffix != ".ipynb" or (path.exists() and not path.is_file()):
+        raise InputError(f"the output must be a file that ends in .ipynb, got {path}; name one.")
+    prepare_folder(path.parent)
+    return path

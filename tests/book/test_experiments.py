@@ -1,0 +1,285 @@
+"""The experiments on small settings: their tables hold what the chapters say."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import implreg_book as bk
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from implreg_book.experiments import depth_at_initialisation, generalisation, released, sgd, width
+from implreg_book.experiments.families import Network
+from implreg_book.runs.keys import origin_of
+from implreg_book.runs.work import Failure, perform
+from implreg_book.settings import CHECKPOINTS
+from torch import nn
+
+import implreg as ir
+from implreg.errors import InputError
+
+ORDINARY = ir.SGD(0.1, epochs=40, batch=20, warmup_epochs=2)
+
+
+def test_a_grid_has_every_network_and_seed_once() -> None:
+    networks = [Network("mlp", 8), Network("vgg", 3, 0.1), Network("mlp", 512)]
+    settings = {"train": 100, "sgd": ORDINARY, "epochs": (0, 40)}
+    configs = sgd.grid(networks, 3, dataset="digits", **settings)
+    assert [config.network.size for config in configs] == sorted(
+        (config.network.size for config in configs), reverse=True
+    )
+    found = [(config.network, seed) for config in configs for seed in config.seeds]
+    assert len(found) == 9 and set(found) == {(n, seed) for n in networks for seed in range(3)}
+    assert {config.train for config in configs} == {100}
+
+
+def test_width_measures_one_network_and_predicts_it() -> None:
+    (row,) = width.run(width.Config("digits", 200, seed=3, pairs=16)).to_dict("records")
+    data = ir.load("digits")
+    drawn = ir.pairs(data, count=16, seed=3)
+    traced = ir.trace(ir.mlp(64, 200, 10, seed=3), drawn).per_unit_length()
+    assert row["gap_deviation"] == pytest.approx(ir.pool(ir.gap_deviation(traced)))
+    assert row["switches"] == pytest.approx(traced.switches.double().mean().item())
+    for name in ("switches", "gap_deviation", "deflection"):
+        assert row[f"theory_{name}"] == pytest.approx(row[name], rel=0.25)
+    assert row["theory_bridge_deviation"] == pytest.approx(row["theory_gap_deviation"])
+
+
+@pytest.mark.parametrize(
+    ("network", "dataset", "shape"),
+    [
+        (Network("mlp", 9), "digits", (64,)),
+        (Network("vgg", 3, 0.1, 0.5), "digits", (1, 8, 8)),
+        (Network("resnet", 10, 0.2), "mnist1d", (1, 40)),
+    ],
+)
+def test_families_build_what_fits_the_data(
+    network: Network, dataset: str, shape: tuple[int, ...]
+) -> None:
+    data = network.load(dataset, train=50)
+    assert data.shape == shape
+    net = network.build(data, seed=1)
+    assert not net.training and net(data.x_train[:3].float()).shape == (3, 10)
+    assert network.named() == {"family": network.family, "size": network.size}
+    sided = Network("vgg", 3).load("fashion-mnist", train=50, side=8)
+    assert sided.shape == (1, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (("dense", 3), "family must be one of mlp, vgg, resnet"),
+        (("mlp", 0), "size must be a whole number of at least 1, got 0"),
+        (("vgg", 3, 0.0), "width_factor must be a finite number above 0"),
+        (("vgg", 3, 1.0, -0.1), "dropout must be a finite number of at least 0"),
+    ],
+)
+def test_families_refuse(values: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Network(*values)
+
+
+def config(**changes: object) -> sgd.Config:
+    usual = {
+        "dataset": "digits",
+        "train": 100,
+        "network": Network("mlp", 32),
+        "seeds": (1,),
+        "sgd": ORDINARY,
+        "epochs": (0, 3, 40),
+        "pairs": 8,
+    }
+    return sgd.Config(**(usual | changes))
+
+
+def test_sgd_measures_at_the_epochs_asked_for() -> None:
+    table = sgd.run(config())
+    assert table.epoch.tolist() == [0, 3, 40]
+    assert set(table.kind) == {"same"} and set(table.family) == {"mlp"} and set(table.seed) == {1}
+    first, last = table.iloc[0], table.iloc[-1]
+    assert last.train_loss < first.train_loss
+    assert last.train_error < 0.1 < first.train_error
+    assert first.normalized_deflection == pytest.approx(first.deflection)
+    assert last.normalized_deflection < last.deflection
+    assert last.edge_margin > first.edge_margin
+    numbers = table.drop(columns=["running_loss"]).select_dtypes("number").to_numpy(float)
+    assert np.isfinite(numbers).all()
+
+
+def test_sgd_is_what_train_and_the_measures_make_of_one_network() -> None:
+    """The same network trained by `train`, measured by hand, for every kind of pairs."""
+    table = sgd.run(config(seeds=(4, 5), kinds=("same", "different", "train-test")))
+    data = ir.load("digits", train=100)
+    net = ir.mlp(64, 32, 10, seed=5)
+    for _ in ir.train(net, data.x_train, data.y_train, ORDINARY, seed=5):
+        pass
+    last = table[(table.seed == 5) & (table.epoch == 40)].set_index("kind")
+    for kind, split, name in (
+        ("same", "train", "same"),
+        ("different", "train", "different"),
+        ("same", "train-test", "train-test"),
+    ):
+        drawn = ir.pairs(data, kind=kind, split=split, count=8, seed=5)
+        traced = ir.trace(net, drawn)
+        expected = ir.measures.summary(traced.per_unit_length(), drawn)
+        for measure, value in expected.items():
+            assert last.loc[name, measure] == pytest.approx(value, rel=1e-3), (name, measure)
+    assert last.test_error.nunique() == 1
+    assert last.test_error.iloc[0] == pytest.approx(ir.evaluate(net, data.x_test, data.y_test)[1])
+
+
+@pytest.mark.parametrize(
+    "network", [Network("mlp", 32), Network("vgg", 3, 0.1, 0.5), Network("resnet", 10, 0.2)]
+)
+def test_sgd_is_deterministic_per_seed(network: Network) -> None:
+    small = config(network=network, epochs=(0, 2), pairs=2)
+    assert sgd.run(small).equals(sgd.run(small))
+    other = sgd.run(replace(small, seeds=(2,)))
+    assert not sgd.run(small).train_loss.equals(other.train_loss)
+
+
+def test_sgd_counts_what_diverges_and_goes_on() -> None:
+    wild = config(sgd=replace(ORDINARY, learning_rate=1e9), seeds=(1, 2), kinds=("same",))
+    table = sgd.run(wild)
+    assert len(table) == 6 and table[table.epoch == 0].kind.eq("same").all()
+    late = table[table.epoch == 40]
+    assert late.diverged.all() and late.deflection.isna().all() and set(late.seed) == {1, 2}
+
+
+def test_a_stopped_run_goes_on_from_its_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As workers run it: the first try fails in the middle, the second ends bit for bit alike."""
+    monkeypatch.setenv(CHECKPOINTS, str(tmp_path))
+    wanted = sgd.run(config(kinds=("same", "different")))
+    epochs: list[int] = []
+    advance = ir.Ensemble.advance
+
+    def stumble(ensemble: ir.Ensemble) -> None:
+        epochs.append(ensemble.epoch)
+        if len(epochs) == 20:
+            raise OSError("the disk went away")
+        advance(ensemble)
+
+    monkeypatch.setattr(ir.Ensemble, "advance", stumble)
+    origin = origin_of(sgd.run, None, keyed=True)
+    one = config(kinds=("same", "different"))
+    assert isinstance(perform(sgd.run, one, None, origin), Failure)
+    (kept,) = tmp_path.glob("*.pt")
+    content = perform(sgd.run, one, None, origin)
+    assert isinstance(content, bytes) and not kept.exists()
+    assert epochs[20] == 3, "it goes on from the last measurement"
+    pd.testing.assert_frame_equal(bk.runs.tables.decode(content)[0], wanted, check_exact=True)
+
+
+def test_first_path_follows_the_first_pair() -> None:
+    small = config(epochs=(0, 5))
+    table = sgd.first_path(small, points=11)
+    assert len(table) == 2 * 11 * 10 and set(table.epoch) == {0, 5}
+    data = small.data()
+    drawn = small.drawn(data, 1)["same"]
+    start = small.network.build(data, 1)
+    values = table[(table.epoch == 0) & (table.t == 0)].sort_values("output").value
+    assert np.allclose(values, start.double()(drawn.x0[:1]).detach()[0], atol=1e-6)
+    line = table[(table.epoch == 5) & (table.output == 3)].sort_values("t")
+    length = float((drawn.x1[0] - drawn.x0[0]).norm())
+    steps = np.diff(line.value) / np.diff(line.t) / length
+    assert line.slope.min() - 1e-9 <= steps.mean() <= line.slope.max() + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": ()}, "epochs must rise"),
+        ({"epochs": (0, 0)}, "epochs must rise"),
+        ({"epochs": (0, 41)}, "to at most 40"),
+        ({"seeds": ()}, "seeds must be one or more"),
+        ({"seeds": (1, 1)}, "seeds must be one or more, none twice"),
+        ({"seeds": (-1,)}, "seeds must be a whole number"),
+        ({"kinds": ("equal",)}, "kinds must be one of same, different, train-test"),
+        ({"pairs": "8"}, "pairs must be a whole number"),
+        ({"side": -2}, "side must be a whole number"),
+        ({"train": 0}, "train must be a whole number"),
+    ],
+)
+def test_sgd_refuses(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        config(**changes)
+
+
+def test_too_few_samples_of_a_class_are_told() -> None:
+    """Ten samples, one of each class: no two of a class to pair."""
+    with pytest.raises(InputError, match="'same' needs two different samples of every class"):
+        sgd.run(config(train=10))
+
+
+def test_depth_at_initialisation_measures_and_predicts() -> None:
+    one = depth_at_initialisation.Config("digits", Network("vgg", 3, 0.5), seed=2, pairs=3)
+    (row,) = depth_at_initialisation.run(one).to_dict("records")
+    data, drawn = one.drawn()
+    traced = ir.trace(one.network.build(data, 2), (drawn.x0, drawn.x1)).per_unit_length()
+    for name, value in ir.measures.summary(traced).items():
+        assert row[name] == pytest.approx(value), name
+    assert row["variance_ratio_1"] == pytest.approx(1)
+    assert row["variance_ratio_300"] > 0
+    (theory,) = depth_at_initialisation.predict(one).to_dict("records")
+    for name in ("switches", "gap_deviation", "deflection"):
+        assert theory[name] == pytest.approx(row[name], rel=0.5), name
+
+
+@pytest.mark.parametrize("network", [Network("mlp", 24), Network("resnet", 10, 0.2)])
+def test_released_compares_both_ways_of_measuring(network: Network) -> None:
+    training = config(network=network, epochs=(0, 3), pairs=2)
+    table = released.run(released.Config(training, (50, 2000)))
+    index = ["epoch", "variant", "points", "estimator"]
+    found = table.set_index(index).sort_index()
+    assert len(found) == 2 * 2 * (1 + 2 * 4) and not found.index.has_duplicates
+    for epoch in (0, 3):
+        for variant in ("raw", "normalized"):
+            exact = found.loc[epoch, variant, 0, "exact"]
+            fine = found.loc[epoch, variant, 2000, "merging alone"]
+            assert fine.switches == pytest.approx(exact.switches, rel=0.01)
+            assert fine.gap_deviation == pytest.approx(exact.gap_deviation, rel=0.05)
+            assert fine.bridge_deviation == pytest.approx(exact.bridge_deviation, rel=0.05)
+    start = found.loc[0]
+    assert start.loc["raw", 50].gap_deviation.nunique() == 1, "without biases that trait is none"
+    late = found.loc[3, "raw", 2000].gap_deviation
+    assert late["merging and biases"] != late["merging alone"]
+    with pytest.raises(InputError, match="points must be one or more"):
+        released.Config(training, ())
+    with pytest.raises(InputError, match="points must be a whole number of at least 3"):
+        released.Config(training, (2,))
+
+
+def test_noise_replaces_its_share_of_labels_and_no_others() -> None:
+    data = ir.load("digits", train=500)
+    noisy = generalisation.noisy_labels(data, 0.4, seed=3)
+    changed = (noisy.y_train != data.y_train).double().mean()
+    assert 0.3 < changed < 0.4  # a tenth of random labels are right
+    assert torch.equal(noisy.y_test, data.y_test)
+    assert torch.equal(noisy.y_train, generalisation.noisy_labels(data, 0.4, seed=3).y_train)
+    assert torch.equal(generalisation.noisy_labels(data, 0.0, seed=3).y_train, data.y_train)
+
+
+def test_generalisation_trains_each_network_on_its_own_labels() -> None:
+    one = generalisation.Config("digits", 100, Network("mlp", 40), (0, 1), ORDINARY, 0.3)
+    table = generalisation.run(one)
+    data = ir.load("digits", train=100)
+    for seed in (0, 1):
+        noisy = generalisation.noisy_labels(data, 0.3, seed)
+        net: nn.Module = ir.mlp(64, 40, 10, seed=seed)
+        for _ in ir.train(net, noisy.x_train, noisy.y_train, ORDINARY, seed=seed):
+            pass
+        row = table[table.seed == seed].iloc[0]
+        loss, error = ir.evaluate(net, noisy.x_train, noisy.y_train)
+        assert row.train_loss == pytest.approx(loss, rel=1e-3) and row.train_error == error
+    with pytest.raises(InputError, match="noise must be a share of at most 1"):
+        replace(one, noise=1.5)
+
+
+def test_unknown_names_are_refused_by_the_data() -> None:
+    with pytest.raises(InputError, match="name must be one of digits"):
+        width.run(width.Config("svhn", 8, seed=0))
+    with pytest.raises(InputError, match="kind must be one of same"):
+        width.run(width.Config("digits", 8, seed=0, kind="equal"))

@@ -1,0 +1,531 @@
+"""The sampled estimator against its definition in plain loops, and against exact traces."""
+
+import dataclasses
+import itertools
+import math
+import re
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from implreg import measures
+from implreg.errors import InputError
+from implreg.networks import Initialisation, mlp, residual_mlp, resnet
+from implreg.sampled import Sampled, Samples, sample, sampled
+from implreg.tracing import Trace, polyline, read, trace
+from implreg.tracing.paths import Pairs
+
+seeds = st.integers(0, 2**31)
+BIASED = Initialisation(sigma_b=0.5)
+TRAITS = list(itertools.product(["released", "corrected"], [True, False]))
+
+
+def ends(count: int, *shape: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    random = torch.Generator().manual_seed(seed)
+    x0, x1 = torch.randn(2, count, *shape, generator=random, dtype=torch.float64)
+    return x0, x1
+
+
+def biased(*sizes: int, seed: int) -> nn.Sequential:
+    """An MLP with biases everywhere, in its output too."""
+    net = mlp(*sizes, seed=seed, initialisation=BIASED, dtype=torch.float64)
+    nn.init.normal_(net[-1].bias, generator=torch.Generator().manual_seed(seed))
+    return net
+
+
+def same(a: Tensor, b: Tensor, tolerance: float = 1e-9) -> None:
+    torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance, equal_nan=True)
+
+
+def same_estimates(a: Sampled, b: Sampled) -> None:
+    for name in ("switches", "intervals", "gap_deviation", "mid_path_deflection", "deflection"):
+        same(getattr(a, name), getattr(b, name))
+
+
+# --- the definition, in loops over plain numbers --------------------------------------------------
+
+
+def by_definition(
+    patterns: list[list[int]], slopes: list[float], index: str
+) -> tuple[int, int, float, float]:
+    """M, K, gap deviation and mid-path deflection of one output on one path."""
+    n = [sum(a != b for a, b in zip(p, q)) for p, q in itertools.pairwise(patterns)]
+    bent = [k for k in range(len(n)) if n[k] > 0]
+    total = sum(n)
+    if not bent:
+        return 0, 0, math.nan, slopes[0] - (slopes[0] + slopes[-1]) / 2
+    gap = math.sqrt(sum((slopes[k + 1] - slopes[k]) ** 2 / n[k] for k in bent) / len(bent))
+    j = 0
+    while sum(n[k] for k in bent[:j]) < total // 2:
+        j += 1
+    behind = bent[j - 1] + 1 if j else 0
+    middle = slopes[j if index == "released" else behind]
+    return total, len(bent), gap, middle - (slopes[0] + slopes[-1]) / 2
+
+
+def check(
+    found: Sampled, patterns: list[list[list[int]]], slopes: list[list[list[float]]], index: str
+) -> None:
+    """`found` of P paths against patterns[path][k][unit] and slopes[path][k][output]."""
+    squares = []
+    for i, (of_path, s) in enumerate(zip(patterns, slopes, strict=True)):
+        for c in range(len(s[0])):
+            m, k, gap, mid = by_definition(of_path, [row[c] for row in s], index)
+            assert (found.switches[i].item(), found.intervals[i].item()) == (m, k)
+            assert found.gap_deviation[i, c].item() == pytest.approx(gap, rel=1e-9, nan_ok=True)
+            assert found.mid_path_deflection[i, c].item() == pytest.approx(mid, rel=1e-9, abs=1e-9)
+            delta = gap * math.sqrt(m) / 2 if m else 0.0
+            assert found.deflection[i, c].item() == pytest.approx(delta, rel=1e-9)
+            if m:
+                squares.append(mid / (math.sqrt(m) / 2))
+    mean = sum(squares) / len(squares)
+    bridge = math.sqrt(sum((x - mean) ** 2 for x in squares) / len(squares))
+    assert found.bridge_deviation() == pytest.approx(bridge, rel=1e-9)
+
+
+def by_hand(net: nn.Sequential, x: Tensor, way: Tensor) -> tuple[list[int], Tensor, Tensor, Tensor]:
+    """Pattern, output, J D, and D sent through the layers with their biases, at one point."""
+    layers = [layer for layer in net if isinstance(layer, nn.Linear)]
+    pattern: list[int] = []
+    jacobian, shifted = torch.eye(len(x), dtype=torch.float64), way
+    for i, layer in enumerate(layers):
+        weight, bias = layer.weight.detach(), layer.bias.detach()
+        x, shifted, jacobian = weight @ x + bias, weight @ shifted + bias, weight @ jacobian
+        if i < len(layers) - 1:
+            on = (x > 0).double()
+            pattern += on.int().tolist()
+            x, shifted, jacobian = on * x, on * shifted, torch.diag(on) @ jacobian
+    return pattern, x, jacobian @ way, shifted
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+@pytest.mark.parametrize("points", [3, 8, 25, 300])
+def test_equals_its_definition(points: int, normalised: bool) -> None:
+    net, (x0, x1) = biased(4, 7, 6, 2, seed=3), ends(5, 4, seed=1)
+    initial = biased(4, 7, 6, 2, seed=4) if normalised else None
+    patterns: list[list[list[int]]] = []
+    slopes: dict[bool, list[list[list[float]]]] = {True: [], False: []}
+    for a, b in zip(x0, x1):
+        ratio = [1.0, 1.0]
+        if initial is not None:
+            ratio = [(net(x).norm() / initial(x).norm()).item() for x in (a, b)]
+        rows: list[tuple[list[int], Tensor, Tensor]] = []
+        for k in range(points):
+            t = k / (points - 1)
+            x = (1 - t) * a + t * b
+            pattern, y, plain, shifted = by_hand(net, x, b - a)
+            same(y, net(x).detach())
+            jacobian = torch.autograd.functional.jacobian(net, x)
+            same(shifted, jacobian @ (b - a) + y - jacobian @ x)
+            size = (1 - t) * ratio[0] + t * ratio[1]
+            rows.append((pattern, plain / size, shifted / size))
+        patterns.append([row[0] for row in rows])
+        slopes[False].append([row[1].tolist() for row in rows])
+        slopes[True].append([row[2].tolist() for row in rows])
+    for index, biases in TRAITS:
+        found = sampled(net, (x0, x1), points=points, index=index, biases=biases, initial=initial)
+        check(found, patterns, slopes[biases], index)
+
+
+def pooled(seed: int) -> nn.Sequential:
+    """Convolutions, batch norm with statistics of its own, max and average pooling."""
+    random = torch.Generator().manual_seed(seed)
+    norm = nn.BatchNorm2d(3)
+    net = nn.Sequential(
+        nn.Conv2d(1, 3, 3, padding=1), norm, nn.MaxPool2d(2), nn.ReLU(),
+        nn.Conv2d(3, 4, 2), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(4, 2),
+    )  # fmt: skip
+    for parameter in net.parameters():
+        parameter.data = 0.7 * torch.randn(parameter.shape, generator=random)
+    norm.running_mean = torch.randn(3, generator=random)
+    norm.running_var = torch.rand(3, generator=random) + 0.5
+    return net.double().eval()
+
+
+@pytest.mark.parametrize(("index", "biases"), TRAITS)
+def test_a_convolutional_network_equals_the_definition(index: str, biases: bool) -> None:
+    net, (x0, x1) = pooled(0), ends(2, 1, 6, 6)
+    patterns, slopes = [], []
+    for a, b in zip(x0, x1):
+        of_path, s = [], []
+        for k in range(40):
+            x = a + k / 39 * (b - a)
+            z = net[:2](x[None])
+            pooled_z, winner = nn.functional.max_pool2d(z, 2, return_indices=True)
+            second = net[4](pooled_z.relu())
+            parts = (winner, pooled_z > 0, second > 0)
+            of_path.append([int(x) for part in parts for x in part.flatten()])
+            jacobian = torch.func.jacrev(lambda x: net(x[None])[0])(x)
+            slope = (jacobian * (b - a)).sum((1, 2, 3))
+            if biases:
+                slope = slope + net(x[None])[0] - (jacobian * x).sum((1, 2, 3))
+            s.append(slope.tolist())
+        patterns.append(of_path)
+        slopes.append(s)
+    check(sampled(net, (x0, x1), points=40, index=index, biases=biases), patterns, slopes, index)
+
+
+class Branches(nn.Module):
+    """A kink from the start, an activation with two kinks, a maximum of branches, a shortcut."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.first, self.second, self.out = nn.Linear(5, 6), nn.Linear(6, 6), nn.Linear(6, 2)
+        random = torch.Generator().manual_seed(seed)
+        for parameter in self.parameters():
+            parameter.data = torch.randn(parameter.shape, generator=random)
+        self.double().eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(nn.functional.leaky_relu(x, 0.2))
+        y = nn.functional.hardtanh(self.second(x), -1.5, 0.5)
+        return self.out(torch.maximum(x + y, x.abs() - 0.3))
+
+
+def trained_resnet() -> nn.Module:
+    net = resnet(10, outputs=3, seed=0).double().eval()
+    random = torch.Generator().manual_seed(0)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.bias.data = 0.3 * torch.randn(module.bias.shape, generator=random).double()
+            module.running_mean = 0.3 * torch.randn(module.bias.shape, generator=random).double()
+            module.running_var = 0.5 + torch.rand(module.bias.shape, generator=random).double()
+    return net
+
+
+@pytest.mark.parametrize(
+    ("net", "shape"),
+    [
+        (Branches(0), (5,)),
+        (residual_mlp(6, 8, 3, 2, seed=0, initialisation=BIASED, dtype=torch.float64), (6,)),
+        (trained_resnet(), (1, 28, 28)),
+        (nn.Sequential(nn.Linear(3, 9, bias=False), nn.ReLU6(), nn.Hardtanh(0.3, 0.9)), (3,)),
+        (nn.Linear(3, 2).double(), (3,)),
+        (nn.ReLU(), (3,)),
+        (nn.Identity(), (3,)),
+    ],
+    ids=["branches", "residual", "resnet", "kinks", "linear", "relu", "identity"],
+)
+def test_slopes_against_automatic_differentiation(net: nn.Module, shape: tuple[int, ...]) -> None:
+    net, (x0, x1), points = net.double(), ends(2, *shape), 11
+    samples = sample(net, (x0, x1), points=points)
+    for i in range(2):
+        x = torch.stack([torch.lerp(x0[i], x1[i], k / 10) for k in range(points)])
+        y, plain = torch.func.jvp(net, (x,), ((x1[i] - x0[i]).expand_as(x),))
+        _, at_x = torch.func.jvp(net, (x,), (x,))
+        scale = plain.abs().max().item()
+        same(samples.slopes[i] / scale, plain / scale)
+        same(samples.slopes_with_offsets[i] / scale, (plain + y - at_x) / scale)
+
+
+# --- against exact traces -------------------------------------------------------------------------
+
+
+def occupied(traced: Trace, points: int) -> Tensor:
+    """Exact switches in every interval, (P, points - 1)."""
+    interval = (traced.t * (points - 1)).floor().long()
+    flat = torch.bincount(
+        traced.path * (points - 1) + interval, minlength=len(traced) * (points - 1)
+    )
+    return flat.view(len(traced), points - 1)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("points", [5, 17, 60])
+def test_counts_are_the_odd_ones_among_the_switches_of_a_unit(seed: int, points: int) -> None:
+    net, paths = biased(3, 20, 20, 1, seed=seed), ends(4, 3, seed=seed)
+    traced = trace(net, paths)
+    interval = (traced.t * (points - 1)).floor().long().tolist()
+    tally: dict[tuple[int, ...], int] = {}
+    for key in zip(traced.path.tolist(), interval, traced.layer.tolist(), traced.unit.tolist()):
+        tally[key] = tally.get(key, 0) + 1
+    expected = torch.zeros(4, points - 1, dtype=torch.int64)
+    for (path, k, _, _), times in tally.items():
+        expected[path, k] += times % 2
+    counts = sample(net, paths, points=points).counts
+    assert torch.equal(counts, expected)
+    assert counts.sum() <= traced.switches.sum()
+
+
+@pytest.mark.parametrize(
+    ("net", "shape"),
+    [(pooled(1), (1, 6, 6)), (Branches(1), (5,)), (biased(4, 9, 9, 2, seed=1), (4,))],
+    ids=["pooled", "branches", "mlp"],
+)
+def test_equals_the_exact_measures_once_no_interval_has_two_switches(
+    net: nn.Module, shape: tuple[int, ...]
+) -> None:
+    paths = ends(3, *shape, seed=2)
+    traced = trace(net, paths)
+    points = 101
+    while occupied(traced, points).max() > 1:
+        points = 2 * points - 1
+    fine = sample(net, paths, points=points)
+    assert torch.equal(fine.counts, occupied(traced, points))
+    for estimate, exact in [
+        (fine.estimate(index="corrected", biases=False), traced),
+        (
+            fine.estimate(index="corrected", biases=False).per_unit_length(),
+            traced.per_unit_length(),
+        ),
+    ]:
+        assert torch.equal(estimate.switches, exact.switches)
+        assert torch.equal(estimate.intervals, exact.switches)
+        for name in ("gap_deviation", "deflection", "mid_path_deflection"):
+            same(getattr(estimate, name), getattr(measures, name)(exact))
+        expected = measures.summary(exact)
+        found = estimate.summary()
+        assert set(found) - set(expected) == {"intervals"}
+        for name in set(found) & set(expected):
+            assert found[name] == pytest.approx(expected[name], rel=1e-7)
+        root = exact.switches.double().sqrt()[:, None]
+        bridge = (measures.mid_path_deflection(exact) / (root / 2)).std(correction=0).item()
+        assert found["bridge_deviation"] == pytest.approx(bridge, rel=1e-9)
+
+
+def test_zeros_that_tie_in_a_pooling_window_are_one_winner() -> None:
+    lines = nn.Linear(1, 2, dtype=torch.float64)
+    lines.weight.data, lines.bias.data = (
+        torch.tensor(x).double() for x in ([[2.0], [-2]], [-1.5, 0.5])
+    )
+    net = nn.Sequential(lines, nn.ReLU(), nn.Unflatten(1, (1, 2)), nn.MaxPool1d(2), nn.Flatten())
+    path = (torch.zeros(1, 1), torch.ones(1, 1))
+    counts = sample(net, path, points=11).counts
+    assert counts.tolist() == [[0, 0, 1, 0, 0, 0, 0, 1, 0, 0]] and trace(net, path).switches == 2
+
+
+def log_slope(x: list[int], y: Tensor) -> float:
+    """Slope of a straight line through (log x, log y)."""
+    a, b = torch.tensor(x).double().log(), y.log()
+    return float(((a - a.mean()) * (b - b.mean())).sum() / (a - a.mean()).square().sum())
+
+
+def test_merging_goes_away_in_inverse_proportion_to_the_points() -> None:
+    grids = [101, 201, 401, 801, 1601, 3201]
+    merged, wrong = torch.zeros(2, len(grids), dtype=torch.float64)
+    for seed in range(32):
+        net, paths = biased(8, 32, 32, 2, seed=seed), ends(8, 8, seed=seed)
+        traced = trace(net, paths)
+        exact = measures.gap_deviation(traced)
+        for i, points in enumerate(grids):
+            found = sampled(net, paths, points=points, index="corrected", biases=False)
+            merged[i] += (1 - found.intervals / traced.switches).mean() / 32
+            wrong[i] += ((found.gap_deviation - exact).abs() / exact).mean() / 32
+    assert (merged.diff() < 0).all() and wrong[-1] < wrong[0] / 8
+    assert -1.15 < log_slope(grids, merged) < -0.85
+    # On coarse grids several merged gaps of one path make up for each other in part.
+    assert -1.2 < log_slope(grids, wrong) < -0.6
+    # By chance M (M - 1) / 2T pairs of switches fall into one interval; crowding adds to that.
+    per_point = (merged[-1] * grids[-1]).item()
+    mean = float(traced.switches.double().mean())
+    assert mean / 4 < per_point < 2 * mean
+
+
+# --- traits ---------------------------------------------------------------------------------------
+
+
+def test_without_biases_the_option_changes_nothing() -> None:
+    net, paths = mlp(6, 20, 20, 3, seed=0, dtype=torch.float64), ends(4, 6)
+    samples = sample(net, paths, points=50)
+    assert torch.equal(samples.slopes, samples.slopes_with_offsets)
+    with_zeros = sample(biased(6, 20, 20, 3, seed=0), paths, points=50)
+    assert not torch.allclose(with_zeros.slopes, with_zeros.slopes_with_offsets)
+
+
+def made_up(counts: list[int], slopes: list[float]) -> Samples:
+    s = torch.tensor(slopes, dtype=torch.float64).view(1, -1, 1)
+    return Samples(torch.tensor([counts]), s, s, s, torch.ones(1).double())
+
+
+@pytest.mark.parametrize(
+    ("counts", "released", "corrected"),
+    [
+        ([1, 1, 1, 1], 2, 2),
+        ([1, 2, 3, 4], 3, 3),  # M / 2 = 5 is reached behind the third
+        ([2, 1, 1, 1], 1, 1),
+        ([0, 0, 1, 1], 1, 3),
+        ([0, 3, 0, 0], 1, 2),  # one switch of three lies in the interval of all of them
+        ([0, 1, 0, 2], 1, 2),  # an odd number is halved downwards
+        ([0, 0, 0, 1], 0, 0),  # half of one switch is none
+        ([0, 0, 0, 0], 0, 0),
+        ([0, 0, 0, 2], 1, 4),
+    ],
+)
+def test_where_the_slope_in_the_middle_is_looked_up(
+    counts: list[int], released: int, corrected: int
+) -> None:
+    slopes = [1.0, 20.0, 300.0, 4000.0, 50000.0]
+    samples = made_up(counts, slopes)
+    for index, position in [("released", released), ("corrected", corrected)]:
+        found = samples.estimate(index=index).mid_path_deflection.item()
+        assert found == slopes[position] - (slopes[0] + slopes[-1]) / 2
+
+
+@given(
+    counts=st.lists(st.integers(1, 4), min_size=2, max_size=9),
+    slopes=st.lists(st.floats(-5, 5), min_size=10, max_size=10),
+)
+def test_the_index_does_not_matter_where_no_interval_is_empty(
+    counts: list[int], slopes: list[float]
+) -> None:
+    samples = made_up(counts, slopes[: len(counts) + 1])
+    same_estimates(samples.estimate(index="released"), samples.estimate(index="corrected"))
+
+
+def test_a_path_without_a_switch_is_left_out() -> None:
+    net = nn.Linear(3, 2).double()
+    found = sampled(net, ends(2, 3), points=10)
+    assert found.switches.tolist() == found.intervals.tolist() == [0, 0]
+    assert found.gap_deviation.isnan().all() and (found.deflection == 0).all()
+    assert math.isnan(found.bridge_deviation()) and len(found) == 2
+    same(found.mid_path_deflection, torch.zeros(2, 2).double())
+
+
+def test_defaults_are_the_released_program() -> None:
+    net, paths = biased(4, 20, 2, seed=0), ends(3, 4)
+    samples = sample(net, paths)
+    assert len(samples) == 3 and samples.slopes.shape == (3, 1000, 2)
+    assert samples.t[[0, 1, -1]].tolist() == [0, pytest.approx(1 / 999), 1]
+    released = samples.estimate(index="released", biases=True)
+    same_estimates(sampled(net, paths), released)
+    same_estimates(samples.estimate(), released)
+    corrected = samples.estimate(index="corrected")
+    assert not torch.allclose(corrected.mid_path_deflection, released.mid_path_deflection)
+
+
+def test_normalisation_can_be_left_out_afterwards() -> None:
+    net, initial, paths = biased(4, 9, 2, seed=0), biased(4, 9, 2, seed=1), ends(3, 4)
+    samples = sample(net, paths, points=60, initial=initial)
+    same_estimates(samples.raw().estimate(), sampled(net, paths, points=60))
+    once = sample(net, paths, points=60, initial=net)
+    same_estimates(once.estimate(), once.raw().estimate())
+
+
+# --- symmetries -----------------------------------------------------------------------------------
+
+kinds = st.sampled_from(TRAITS)
+grid = st.integers(3, 80)
+
+
+@settings(max_examples=20)
+@given(seed=seeds, points=grid, kind=kinds, scale=st.floats(0.1, 10))
+def test_slopes_scale_with_the_outputs(
+    seed: int, points: int, kind: tuple[str, bool], scale: float
+) -> None:
+    net, paths = biased(3, 8, 8, 2, seed=seed), ends(2, 3, seed=seed)
+    a = sample(net, paths, points=points).estimate(index=kind[0], biases=kind[1])
+    for parameter in net[-1].parameters():
+        parameter.data *= scale
+    b = sample(net, paths, points=points).estimate(index=kind[0], biases=kind[1])
+    same(b.gap_deviation, scale * a.gap_deviation)
+    same(b.mid_path_deflection, scale * a.mid_path_deflection)
+    assert torch.equal(a.switches, b.switches) and torch.equal(a.intervals, b.intervals)
+
+
+@settings(max_examples=20)
+@given(seed=seeds, points=grid, kind=kinds)
+def test_the_order_of_units_does_not_matter(seed: int, points: int, kind: tuple[str, bool]) -> None:
+    net, paths = biased(3, 8, 2, seed=seed), ends(2, 3, seed=seed)
+    a = sampled(net, paths, points=points, index=kind[0], biases=kind[1])
+    order = torch.randperm(8, generator=torch.Generator().manual_seed(seed))
+    net[0].weight.data, net[0].bias.data = net[0].weight.data[order], net[0].bias.data[order]
+    net[2].weight.data = net[2].weight.data[:, order]
+    same_estimates(a, sampled(net, paths, points=points, index=kind[0], biases=kind[1]))
+
+
+@settings(max_examples=20)
+@given(seed=seeds, points=grid, kind=kinds)
+def test_a_batch_is_its_paths(seed: int, points: int, kind: tuple[str, bool]) -> None:
+    net, (x0, x1) = biased(3, 8, 8, 2, seed=seed), ends(4, 3, seed=seed)
+    every = sampled(net, (x0, x1), points=points, index=kind[0], biases=kind[1])
+    for i in range(4):
+        one = (x0[i : i + 1], x1[i : i + 1])
+        found = sampled(net, one, points=points, index=kind[0], biases=kind[1])
+        for name in ("switches", "intervals", "gap_deviation", "mid_path_deflection", "lengths"):
+            same(getattr(found, name), getattr(every, name)[i : i + 1])
+
+
+@settings(max_examples=20)
+@given(seed=seeds, points=grid)
+def test_reversal(seed: int, points: int) -> None:
+    net, (x0, x1) = biased(3, 8, 8, 2, seed=seed), ends(2, 3, seed=seed)
+    forth, back = (sample(net, ways, points=points) for ways in ((x0, x1), (x1, x0)))
+    assert torch.equal(forth.counts, back.counts.flip(1))
+    same(forth.slopes, -back.slopes.flip(1))
+    a, b = (x.estimate(index="corrected", biases=False) for x in (forth, back))
+    same(a.gap_deviation, b.gap_deviation)
+    assert torch.equal(a.switches, b.switches) and torch.equal(a.intervals, b.intervals)
+
+
+# --- arguments ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("net", [pooled(0), Branches(0)], ids=["pooled", "branches"])
+def test_memory_changes_nothing(net: nn.Module) -> None:
+    paths = ends(3, *((1, 6, 6) if isinstance(net, nn.Sequential) else (5,)))
+    whole = sample(net, paths, points=23, initial=net)
+    with pytest.raises(InputError, match="memory must be at least") as refused:
+        sample(net, paths, points=23, memory=1)
+    least = 1000 * int(re.search(r"at least (\d+)kB", str(refused.value))[1])
+    for memory in (least, 2 * least, f"{5 * least // 1000}kB"):
+        parts = sample(net, paths, points=23, initial=net, memory=memory)
+        assert torch.equal(whole.counts, parts.counts)
+        for name in ("slopes", "slopes_with_offsets", "lengths", "growth"):
+            same(getattr(whole, name), getattr(parts, name), 1e-12)
+
+
+def test_pairs_programs_and_single_precision() -> None:
+    net, (x0, x1) = biased(4, 9, 2, seed=0), ends(3, 4)
+    label = torch.zeros(3, dtype=torch.int64)
+    expected = sampled(net, (x0, x1), points=50)
+    pairs = Pairs(
+        **{f.name: {"x0": x0, "x1": x1}.get(f.name, label) for f in dataclasses.fields(Pairs)}
+    )
+    same_estimates(sampled(net, pairs, points=50), expected)
+    same_estimates(sampled(read(net, x0[0]), (x0, x1), points=50), expected)
+    single = sampled(net, (x0, x1), points=50, dtype=torch.float32)
+    assert single.gap_deviation.dtype == torch.float32
+    same(single.gap_deviation.double(), expected.gap_deviation, 1e-4)
+
+
+@pytest.mark.parametrize("points", [2, 0, -1, 10.0, True, "9"])
+def test_refuses_too_few_points(points: object) -> None:
+    with pytest.raises(InputError, match="points must be a whole number of at least 3"):
+        sampled(nn.Linear(3, 1), ends(1, 3), points=points)
+
+
+def test_refuses_what_cannot_be_sampled() -> None:
+    net, (x0, x1) = biased(3, 5, 2, seed=0), ends(2, 3)
+    with pytest.raises(InputError, match="index must be one of released, corrected, got 'other'"):
+        sampled(net, (x0, x1), index="other")
+    with pytest.raises(InputError, match="index must be one of"):
+        sample(net, (x0, x1), points=5).estimate(index="other")
+    with pytest.raises(InputError, match="polylines of 2 segments"):
+        sampled(net, polyline(torch.eye(3)))
+    with pytest.raises(InputError, match="the ends are equal"):
+        sampled(net, (x0, x0))
+    with pytest.raises(InputError, match=r"net must be a torch\.nn\.Module"):
+        sampled("net", (x0, x1))
+    with pytest.raises(InputError, match="Tanh"):
+        sampled(nn.Sequential(net, nn.Tanh()), (x0, x1))
+    with pytest.raises(InputError, match="BatchNorm1d"):
+        sampled(nn.Sequential(nn.BatchNorm1d(3), net), (x0, x1))
+    with pytest.raises(InputError, match="dtype must be"):
+        sampled(net, (x0, x1), dtype=torch.float16)
+    with pytest.raises(InputError, match="memory must be a whole number of bytes"):
+        sampled(net, (x0, x1), memory="much")
+
+
+def test_refuses_what_cannot_be_normalised() -> None:
+    net, paths = biased(3, 5, 2, seed=0), ends(2, 3)
+    with pytest.raises(InputError, match="initial must be the network at initialisation"):
+        sampled(net, paths, initial=biased(3, 5, 4, seed=0))
+    dead = biased(3, 5, 2, seed=0)
+    for parameter in dead[-1].parameters():
+        parameter.data.zero_()
+    for pair in ((net, dead), (dead, net)):
+        with pytest.raises(InputError, match="outputs that are not zero"):
+            sampled(pair[0], paths, initial=pair[1])
