@@ -13,6 +13,7 @@ from typing import Any
 from bs4 import BeautifulSoup
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
+from typeset import FORMULA
 
 # What comes with every page and no page of this book needs; implreg.css has the look of proofs.
 DROPPED = ("sphinx-thebe.css", "togglebutton.css", "togglebutton.js", "proof.css", "exercise.css")
@@ -37,6 +38,11 @@ BUNDLE = (
     "implreg.css",
     "icons.css",
 )
+
+# Code and formulas are most of a page's elements and stay as they are: they are set aside meanwhile,
+# a character of Unicode's private use in their place.
+ASIDE = re.compile(rf"<pre>.*?</pre>|{FORMULA[0]}.*?{FORMULA[1]}", re.DOTALL)
+PLACE = "\ue000"
 
 
 def _trim(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object) -> None:
@@ -66,7 +72,8 @@ def _trim(app: Sphinx, page: str, template: str, context: dict[str, Any], doctre
 
 def _finish(app: Sphinx, body: str) -> str:
     """Fold without a script, keep a place for each picture, and mend what axe-core finds."""
-    page = BeautifulSoup(body, "html.parser")
+    aside = iter(ASIDE.findall(body))
+    page = BeautifulSoup(ASIDE.sub(PLACE, body), "html.parser")
     for block in page.select("div.admonition.dropdown"):
         block.name = "details"
         title = block.select_one(".admonition-title")
@@ -92,7 +99,7 @@ def _finish(app: Sphinx, body: str) -> str:
             picture["loading"] = "lazy"
     for table in page.select("table"):
         table.wrap(page.new_tag("div", attrs={"class": "wide"}))
-    return str(page)
+    return re.sub(PLACE, lambda _: next(aside), str(page))
 
 
 def _size(picture: Path) -> dict[str, int]:

@@ -17,6 +17,7 @@ from sphinx.util.math import get_node_equation_number
 from sphinx.writers.html5 import HTML5Translator
 
 KATEX = Path(__file__).parents[1] / "_assets" / "katex"
+FORMULA = "<!--formula-->", "<!--/formula-->"  # before and after each, for who looks for them
 # A refusal comes back as a value, for an exception in mini-racer prints the whole library.
 SCRIPT = """
 function set(latex, displayMode) {
@@ -43,7 +44,7 @@ def _set(self: HTML5Translator, node: nodes.Element, *, display: bool) -> str:
     latex = node.astext()
     html, problem = _engine().call("set", latex, display)
     if problem is None:
-        return str(html)
+        return html.join(FORMULA)
     where = (self.builder.current_docname, node.line)  # type: ignore[attr-defined]
     logger.error("KaTeX cannot set the formula %r: %s", latex, problem, location=where)
     self.builder.app.statuscode = 1

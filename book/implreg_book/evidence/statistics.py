@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 from implreg.checks import check_count
 from implreg.errors import InputError
@@ -65,7 +65,7 @@ def quantile(freedom: float, tests: int = 1) -> float:
     >>> round(quantile(9), 3), round(quantile(9, tests=5), 3), round(quantile(math.inf), 3)
     (2.262, 3.25, 1.96)
     """
-    return float(stats.t.ppf(1 - tail(tests), freedom))
+    return float(special.stdtrit(freedom, 1 - tail(tests)))
 
 
 def mean_interval(values: Sequence[float] | np.ndarray | pd.Series) -> Estimate:

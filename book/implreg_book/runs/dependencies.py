@@ -307,7 +307,7 @@ def code_of(source: str) -> str:
         tree = ast.parse(source)
     except SyntaxError:
         return source
-    for node in ast.walk(tree):
+    for node in _statements(tree):
         if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:] or [ast.Pass()]
     return ast.unparse(tree)

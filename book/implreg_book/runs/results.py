@@ -58,16 +58,22 @@ def read_results(file: Path) -> list[Kept]:
     try:
         table, told = decode(file.read_bytes())
         meta = json.loads(zlib.decompress(base64.b64decode(told[_PACKED])))
+        runs = meta["runs"]
+        alike = []  # the rows of runs whose columns are alike, and which run each is of
+        for number, types in enumerate(meta["types"]):
+            those = [i for i, run in enumerate(runs) if run["types"] == number]
+            rows = table[table[_RUN].isin(those)]
+            alike.append((rows[list(types)].astype(types), rows[_RUN].to_numpy()))
         return [
             Kept(
                 run["config"],
-                table.loc[table[_RUN] == i, list(types)].astype(types).reset_index(drop=True),
+                rows.iloc[slice(*of.searchsorted([i, i + 1]))].reset_index(drop=True),
                 run["seconds"],
                 run["date"],
                 meta["origins"][run["origin"]],
             )
-            for i, run in enumerate(meta["runs"])
-            for types in [meta["types"][run["types"]]]
+            for i, run in enumerate(runs)
+            for rows, of in [alike[run["types"]]]
         ]
     except FileNotFoundError:
         return []
