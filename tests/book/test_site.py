@@ -5,7 +5,8 @@ import gzip
 import http.server
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 
 pytest.importorskip("selenium", reason="the site's tests need the extra test: pip install .[test]")
 
-from _browser import DESKTOP, PATIENCE, PHONE, mount_explorers
+from _browser import DESKTOP, PATIENCE, PHONE, chromium, mount_explorers
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
@@ -50,27 +51,25 @@ def pages(smoke_site: Path) -> list[str]:
     return [*found, "search.html"]
 
 
-@pytest.fixture(scope="module")
-def visit(browser: webdriver.Chrome, site: str) -> Callable[..., list[dict[str, Any]]]:
+def visit(
+    browser: webdriver.Chrome, address: str, screen: dict[str, Any] = DESKTOP
+) -> list[dict[str, Any]]:
     """Open a page, load all its pictures, and return what the console said."""
-
-    def open_page(page: str, *, screen: dict[str, Any] = DESKTOP) -> list[dict[str, Any]]:
-        browser.get_log("browser")
-        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
-        browser.get(f"{site}/{page}")
-        WebDriverWait(browser, PATIENCE).until(
-            lambda d: d.execute_script("return document.readyState") == "complete"
-        )
-        browser.execute_async_script(
-            "const done = arguments[0], pictures = [...document.images];"
-            "for (const picture of pictures) picture.loading = 'eager';"
-            "const all = pictures.map(picture => picture.decode().catch(() => {}));"
-            "Promise.all(all).then(() => setTimeout(done, 100));"
-        )
-        mount_explorers(browser)
-        return browser.get_log("browser")
-
-    return open_page
+    browser.get_log("browser")
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    browser.get(address)
+    WebDriverWait(browser, PATIENCE).until(
+        lambda d: d.execute_script("return document.readyState") == "complete"
+    )
+    browser.execute_async_script(
+        "const done = arguments[0], pictures = [...document.images];"
+        "for (const picture of pictures) picture.loading = 'eager';"
+        "const all = pictures.map(picture => picture.decode().catch(() => {}));"
+        "Promise.all(all).then(() => setTimeout(done, 100));"
+    )
+    mount_explorers(browser)
+    log: list[dict[str, Any]] = browser.get_log("browser")
+    return log
 
 
 def requested(browser: webdriver.Chrome) -> list[str]:
@@ -121,6 +120,12 @@ def axe(browser: webdriver.Chrome, *only: str) -> list[str]:
 
 def switch_to(browser: webdriver.Chrome, wanted: str) -> None:
     """Choose a theme by the page's own button."""
+    # Colours that are on their way to the other theme have no contrast of their own.
+    browser.execute_script(
+        "const style = document.createElement('style');"
+        "style.textContent = '*, ::before, ::after { transition: none !important }';"
+        "document.head.append(style);"
+    )
 
     def mode() -> str:
         return str(browser.execute_script("return localStorage.getItem('mode')"))
@@ -131,10 +136,6 @@ def switch_to(browser: webdriver.Chrome, wanted: str) -> None:
             browser.execute_script("document.querySelector('.theme-switch-button').click()")
             WebDriverWait(browser, PATIENCE, 0.05).until(lambda _: mode() != before)
     assert browser.execute_script("return document.documentElement.dataset.theme") == wanted
-    # Colours that are on their way to the other theme have no contrast of their own.
-    WebDriverWait(browser, PATIENCE, 0.05).until(
-        lambda d: d.execute_script("return document.getAnimations().length === 0")
-    )
 
 
 def brightness(browser: webdriver.Chrome) -> int:
@@ -155,28 +156,35 @@ class Seen:
     bright: dict[str, int]  # the page's background, by theme
 
 
+def look_at(browser: webdriver.Chrome, address: str) -> Seen:
+    noise = [entry for entry in visit(browser, address) if entry["level"] in ("SEVERE", "WARNING")]
+    pictures, formulas, raw = browser.execute_script(
+        "const count = selector => document.querySelectorAll(selector).length;"
+        "const main = document.querySelector('main').cloneNode(true);"
+        "for (const e of main.querySelectorAll('.katex, pre, code, script')) e.remove();"
+        "const pictures = [...document.querySelectorAll('main img')].map("
+        "  ({ src, alt, naturalWidth }) => ({ src, alt, width: naturalWidth }));"
+        "const set = ['.math', '.math .katex-html', '.math math'].map(x => count('main ' + x));"
+        "return [pictures, set, /\\\\[([a-z]/.exec(main.textContent)?.input ?? ''];"
+    )
+    addresses, faults, bright = requested(browser), {}, {}
+    for theme, rules in (("light", ()), ("dark", COLOURS)):  # they alone differ
+        switch_to(browser, theme)
+        faults[theme], bright[theme] = axe(browser, *rules), brightness(browser)
+    return Seen(noise, addresses, pictures, tuple(formulas), raw, faults, bright)
+
+
 @pytest.fixture(scope="module")
-def seen(browser: webdriver.Chrome, pages: list[str], visit: Callable[..., Any]) -> dict[str, Seen]:
-    """Every page on a wide screen, visited once."""
-    requested(browser)
-    found = {}
-    for page in pages:
-        noise = [entry for entry in visit(page) if entry["level"] in ("SEVERE", "WARNING")]
-        pictures, formulas, raw = browser.execute_script(
-            "const count = selector => document.querySelectorAll(selector).length;"
-            "const main = document.querySelector('main').cloneNode(true);"
-            "for (const e of main.querySelectorAll('.katex, pre, code, script')) e.remove();"
-            "const pictures = [...document.querySelectorAll('main img')].map("
-            "  ({ src, alt, naturalWidth }) => ({ src, alt, width: naturalWidth }));"
-            "const set = ['.math', '.math .katex-html', '.math math'].map(x => count('main ' + x));"
-            "return [pictures, set, /\\\\[([a-z]/.exec(main.textContent)?.input ?? ''];"
-        )
-        addresses, faults, bright = requested(browser), {}, {}
-        for theme, rules in (("light", ()), ("dark", COLOURS)):  # they alone differ
-            switch_to(browser, theme)
-            faults[theme], bright[theme] = axe(browser, *rules), brightness(browser)
-        found[page] = Seen(noise, addresses, pictures, tuple(formulas), raw, faults, bright)
-    return found
+def seen(pages: list[str], site: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Seen]:
+    """Every page on a wide screen, visited once, by two browsers side by side."""
+
+    def look(number: int) -> dict[str, Seen]:
+        with chromium(tmp_path_factory.mktemp("browser")) as browser:
+            return {page: look_at(browser, f"{site}/{page}") for page in pages[number::2]}
+
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(look, range(2))
+    return one | other
 
 
 def test_no_page_has_console_errors_or_asks_another_site(site: str, seen: dict[str, Seen]) -> None:
@@ -219,10 +227,10 @@ def test_all_mathematics_is_typeset_for_eyes_and_ears(seen: dict[str, Seen]) -> 
 
 
 def test_no_page_is_wider_than_a_phone(
-    browser: webdriver.Chrome, pages: list[str], visit: Callable[..., Any]
+    browser: webdriver.Chrome, pages: list[str], site: str
 ) -> None:
     for page in pages:
-        visit(page, screen=PHONE)
+        visit(browser, f"{site}/{page}", PHONE)
         width = browser.execute_script("return document.documentElement.scrollWidth")
         assert width <= PHONE["width"], f"{page} is {width} wide"
 
@@ -246,9 +254,9 @@ def test_the_theme_can_be_switched_and_every_page_is_accessible_in_both(
     ],
 )
 def test_a_search_finds_its_page(
-    browser: webdriver.Chrome, visit: Callable[..., Any], query: str, page: str
+    browser: webdriver.Chrome, site: str, query: str, page: str
 ) -> None:
-    visit(f"search.html?q={query}")
+    visit(browser, f"{site}/search.html?q={query}")
     found = WebDriverWait(browser, PATIENCE).until(
         lambda d: d.find_elements(By.CSS_SELECTOR, f"#search-results a[href*='book/{page}.html']")
     )
