@@ -39,8 +39,8 @@ BUNDLE = (
     "icons.css",
 )
 
-# Code and formulas are most of a page's elements and stay as they are: they are set aside meanwhile,
-# a character of Unicode's private use in their place.
+# Code and formulas are most of a page's elements and stay as they are: they are set aside
+# meanwhile, a character of Unicode's private use in their place.
 ASIDE = re.compile(rf"<pre>.*?</pre>|{FORMULA[0]}.*?{FORMULA[1]}", re.DOTALL)
 PLACE = "\ue000"
 

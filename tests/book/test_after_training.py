@@ -9,6 +9,7 @@ import torch
 from implreg_book.experiments.after_training import (
     Config,
     Stable,
+    curves,
     gradient_descent,
     run,
     stable,
@@ -55,6 +56,23 @@ def test_wider_networks_are_nearer_to_the_theory() -> None:
         errors[width] = after[["error", "deflection_error"]].mean()
     assert (errors[512] < 0.8 * errors[32]).all()
     assert errors[512]["error"] < 0.3
+
+
+def test_curves_are_the_outputs_of_the_networks_that_run_measures() -> None:
+    small = config(networks=2, seed=5)
+    known, table = task(small), curves(small, points=3)
+    label = int(known.paths.y0[0])
+    at = torch.stack([known.paths.x0[0], known.paths.x0[0] / 2 + known.paths.x1[0] / 2,
+                      known.paths.x1[0]])  # fmt: skip
+    for seed in (5, 6):
+        net = small.network(64, 10, seed)
+        for phase in ("before", "after"):
+            part = table[(table.phase == phase) & (table.network == seed)]
+            assert part.t.tolist() == [0.0, 0.5, 1.0]
+            expected = net(at)[:, label].detach()
+            torch.testing.assert_close(torch.tensor(part.value.to_numpy()), expected)
+            gradient_descent(net, known, small)
+    assert len(table) == 2 * 2 * 3
 
 
 @pytest.mark.parametrize("step", [0.5, 1.5])

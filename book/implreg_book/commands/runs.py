@@ -116,18 +116,10 @@ def show(key: str, place: str) -> None:
 @click.option("--older", is_flag=True, help="Runs of other code than that of today.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @_store
-def rm(
-    keys: tuple[str, ...],
-    experiment: str | None,
-    failed: bool,
-    damaged: bool,
-    older: bool,
-    yes: bool,
-    place: str,
-) -> None:
+def rm(keys: tuple[str, ...], experiment: str | None, yes: bool, place: str, **on: bool) -> None:
     """Delete the runs whose keys begin with KEYS, or all of some kind."""
-    kinds = {"failed": failed, "damaged": damaged, "older code": older}
-    if bool(keys) == (experiment is not None or any(kinds.values())):
+    kinds = {"older code" if kind == "older" else kind for kind in on if on[kind]}
+    if bool(keys) == (experiment is not None or bool(kinds)):
         raise click.UsageError(
             "say what to delete: either KEYS, or --experiment, --failed, --damaged or --older."
         )
@@ -136,9 +128,9 @@ def rm(
     if keys:
         chosen = [entry for key in keys for entry in _all(every, key)]
     paths = [entry.path for entry in chosen]
-    if any(kinds.values()):
-        paths = [r.entry.path for r in _read(store, chosen) if kinds.get(r.status)]
-    if damaged:
+    if kinds:
+        paths = [run.entry.path for run in _read(store, chosen) if run.status in kinds]
+    if "damaged" in kinds:
         paths += store.debris()
     if not paths:
         click.echo("There is nothing to delete.")

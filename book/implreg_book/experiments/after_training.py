@@ -136,6 +136,26 @@ def run(config: Config) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def curves(config: Config, points: int = 201) -> pd.DataFrame:
+    """Each network along the path of the first pair, before and after training.
+
+    Columns: `phase` as in `run`, `network`, `t` (evenly spaced), and `value`, the output of the
+    class of the pair.
+    """
+    known = task(config)
+    x0, x1, label = known.paths.x0[0], known.paths.x1[0], int(known.paths.y0[0])
+    t = torch.linspace(0, 1, points, dtype=torch.float64)
+    tables = []
+    for seed in range(config.seed, config.seed + config.networks):
+        net = config.network(len(x0), known.data.classes, seed)
+        for phase in ("before", "after"):
+            if phase == "after":
+                gradient_descent(net, known, config)
+            value = net(x0 + t[:, None] * (x1 - x0)).detach()[:, label]
+            tables.append(pd.DataFrame({"phase": phase, "network": seed, "t": t, "value": value}))
+    return pd.concat(tables, ignore_index=True)
+
+
 def _row(
     phase: str, seed: int, at_samples: Tensor, traced: Trace, known: Task
 ) -> dict[str, object]:

@@ -25,16 +25,11 @@ def mounts(outputs: Sequence[nbformat.NotebookNode], name: str) -> Iterator[str]
         name: of the cell, unlike that of any other of the book.
     """
     for page in _pages(outputs):
-        yield "\n".join(
-            [
-                f'<div hidden class="explorer-state" data-explorer="{page["explorer"]}" '
-                f'data-state="{name}"></div>',
-                *(
-                    f'<script defer src="../_static/{_FOLDER}/{file}"></script>'
-                    for file in _scripts(page, name)
-                ),
-            ]
-        )
+        kind = f'class="explorer-state" data-explorer="{page["explorer"]}"'
+        lines = [f'<div hidden {kind} data-state="{name}"></div>']
+        source = f"../_static/{_FOLDER}"
+        lines += [f'<script defer src="{source}/{x}"></script>' for x in _scripts(page, name)]
+        yield "\n".join(lines)
 
 
 def write_scripts(chapter: str, executed: nbformat.NotebookNode, stage: Path) -> None:

@@ -71,11 +71,7 @@ def _for_readers(outputs: Sequence[nbformat.NotebookNode]) -> list[nbformat.Note
 
 def _stage_figure(chapter: Chapter, cell: nbformat.NotebookNode) -> None:
     """Move a figure's alternative text to where Jupyter Book looks; link its caption to the run."""
-    pictures = [
-        output
-        for output in cell.outputs
-        if any(kind.startswith("image/") for kind in output.get("data", {}))
-    ]
+    pictures = [o for o in cell.outputs if any("image/" in kind for kind in o.get("data", {}))]
     if not pictures:
         return
     where = f"chapter {chapter.name}, cell {cell.id}"
@@ -96,7 +92,5 @@ def _stage_figure(chapter: Chapter, cell: nbformat.NotebookNode) -> None:
     if "caption" in figure:
         tags = cell.metadata.get("tags", [])
         hidden = "remove-input" in tags or "remove-cell" in tags
-        run = f"{{ref}}`this run <{label(chapter)}>`"
-        figure["caption"] += f" Made by {run}." if hidden else (
-            f" Made by the code cell above in {run}."
-        )  # fmt: skip
+        place = "" if hidden else "the code cell above in "
+        figure["caption"] += f" Made by {place}{{ref}}`this run <{label(chapter)}>`."

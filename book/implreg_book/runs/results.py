@@ -24,7 +24,7 @@ from implreg_book.runs.machine import commit, hardware
 from implreg_book.runs.tables import columns_of, decode, encode
 from implreg_book.settings import record_folder, results_folder
 
-WORTH_KEEPING = 10  # seconds that all runs of a grid took together
+WORTH_KEEPING = 3  # seconds that all runs of a grid took together
 
 _RUN = "run"  # column: number of the run
 _PACKED = "packed"  # what is told of the runs, compressed
