@@ -268,7 +268,7 @@ def test_nothing_that_python_imports_is_missed() -> None:
     """Each module, and a name of each public one by way of the lazy face, imported alone."""
     pytest.importorskip("papermill", reason="some modules need the extra book")
     codes = [f"import {name}" for name in modules_of_package() if name != "implreg.__main__"]
-    for package in (implreg, implreg_book):
+    for package in (implreg, implreg_book, implreg_book.runs):
         public = {getattr(getattr(package, n), "__module__", n): n for n in package.__all__}
         codes += [f"import {package.__name__} as p; p.{name}" for name in public.values()]
     path = os.pathsep.join(str(folder.parent) for folder in FOLDERS)

@@ -12,9 +12,8 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from implreg.errors import InputError, explain_os_error
-from implreg_book.runs import Store
 from implreg_book.runs.keys import known_code
-from implreg_book.runs.store import NOTEBOOK, Entry
+from implreg_book.runs.store import NOTEBOOK, Entry, Store
 from implreg_book.runs.tables import columns_of, unpack
 from implreg_book.settings import STORE
 

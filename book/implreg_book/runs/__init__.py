@@ -5,16 +5,23 @@ table. `run_all` does a grid of them and keeps each as soon as it is done. A cha
 same way, see `implreg_book.press.execute`.
 """
 
-import lazy_loader
+# ruff: noqa: F401 - what is imported is handed on
+from typing import Any
 
-# What only asks whether a run is kept need not wait for pandas and torch.
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "grid": ["RunsFailed", "run_all"],
-        "keys": ["code_version", "fingerprint"],
-        "store": ["Store"],
-        "report": ["LostWorkers"],
-        "work": ["Failure"],
-    },
-)
+__all__ = [
+    "Failure", "LostWorkers", "RunsFailed", "Store", "code_version", "fingerprint", "run_all",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """Import public names when they are used: to ask if a run is kept takes no pandas."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__} has no attribute {name}")
+    from implreg_book.runs.grid import RunsFailed, run_all
+    from implreg_book.runs.keys import code_version, fingerprint
+    from implreg_book.runs.report import LostWorkers
+    from implreg_book.runs.store import Store
+    from implreg_book.runs.work import Failure
+
+    globals().update(locals())
+    return globals()[name]
