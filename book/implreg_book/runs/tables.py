@@ -31,7 +31,8 @@ def encode(table: pd.DataFrame, meta: dict[str, Any]) -> bytes:
         ) from error
     arrow = arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), _META: to_json(meta)})
     buffer = io.BytesIO()
-    pq.write_table(arrow, buffer, use_dictionary=False)  # of few rows
+    # Of few rows, for which a dictionary is too much.
+    pq.write_table(arrow, buffer, use_dictionary=False, compression="zstd", compression_level=9)
     return buffer.getvalue()
 
 
