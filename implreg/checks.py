@@ -37,6 +37,15 @@ def check_number(
     return number
 
 
+def check_share(name: str, value: object, *, whole: bool = True) -> float:
+    """Return `value` if it is a number from 0 to 1, the 1 itself if `whole`, else `InputError`."""
+    share = check_number(name, value, at_least=0)
+    if share > 1 or (share == 1 and not whole):
+        bound = "of at most 1" if whole else "below 1"
+        raise InputError(f"{name} must be a share {bound}, got {value!r}; lower it.")
+    return share
+
+
 def check_choice(name: str, value: object, choices: Collection[str]) -> str:
     """Return `value` if it is one of `choices`, else raise `InputError`."""
     if not isinstance(value, str) or value not in choices:

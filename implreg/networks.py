@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from implreg.checks import check_count, check_number
+from implreg.checks import check_count, check_number, check_share
 from implreg.errors import InputError
 
 
@@ -236,8 +236,7 @@ def vgg(
     check_count("convolutions", convolutions, at_least=3)
     check_count("outputs", outputs)
     kinds, space = _for_shape(shape, at_least=8)
-    if check_number("dropout", dropout, at_least=0) >= 1:
-        raise InputError(f"dropout must be a share below 1, got {dropout!r}; lower it.")
+    check_share("dropout", dropout, whole=False)
     random, n_in = _random(seed), shape[0]
     layers: list[nn.Module] = []
     for stage, channels in enumerate((64, 128, 256)):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from implreg.checks import check_choice, check_count, check_number
+from implreg.checks import check_choice, check_count, check_number, check_share
 from implreg.errors import InputError
 
 OPTIMISERS = ("sgd", "adam")
@@ -107,10 +107,7 @@ class Recipe(SGD):
         for name in ("weight_decay", "mixup", "input_noise"):
             check_number(name, getattr(self, name), at_least=0)
         for name in ("momentum", "label_noise"):
-            if check_number(name, getattr(self, name), at_least=0) >= 1:
-                raise InputError(
-                    f"{name} must be a share below 1, got {getattr(self, name)!r}; lower it."
-                )
+            check_share(name, getattr(self, name), whole=False)
         check_count("shift", self.shift, at_least=0)
         if 0 < self.mixup < _LEAST_MIXUP:
             raise InputError(

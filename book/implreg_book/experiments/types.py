@@ -4,7 +4,7 @@ import math
 from functools import partial
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from implreg.checks import check_choice, check_count, check_number
+from implreg.checks import check_choice, check_count, check_number, check_share
 from implreg.errors import InputError
 
 
@@ -60,19 +60,12 @@ def distinct(name: str, values: tuple[object, ...]) -> None:
         )
 
 
-def _share(name: str, value: object, *, whole: bool = True) -> None:
-    share = check_number(name, value, at_least=0)
-    if share > 1 or (share == 1 and not whole):
-        bound = "of at most 1" if whole else "below 1"
-        raise InputError(f"{name} must be a share {bound}, got {value!r}; lower it.")
-
-
 Count = Annotated[int, check_count]  # 1 or more
 Index = Annotated[int, partial(check_count, at_least=0)]  # such as a seed
 Many = Annotated[int, partial(check_count, at_least=2)]
 Positive = Annotated[float, partial(check_number, above=0)]
 NotNegative = Annotated[float, partial(check_number, at_least=0)]
-Share = Annotated[float, _share]  # from 0 to 1
-Part = Annotated[float, partial(_share, whole=False)]  # a share below 1
+Share = Annotated[float, check_share]  # from 0 to 1
+Part = Annotated[float, partial(check_share, whole=False)]  # a share below 1
 Angle = Annotated[float, below(math.pi, "pi (radians)")]  # between two samples
 Seeds = Annotated[tuple[Index, ...], distinct]
