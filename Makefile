@@ -16,23 +16,23 @@ PYTEST := $(BIN) -m pytest -n logical --maxprocesses 4 --dist loadfile --no-load
 help:
 	@echo "make book    run the chapters, build the site in _build/html (PROFILE=smoke|default|paper)"
 	@echo "make serve   show the built site on http://localhost:$(PORT)"
-	@echo "make check   check style and types, run the tests that need no page, no browser and few processes (6 minutes)"
-	@echo "make test    run all tests (18 minutes)"
+	@echo "make check   check style and types, run the tests that need no page, no browser and few processes (4 minutes)"
+	@echo "make test    run all tests (15 minutes)"
 	@echo "make lint    check style and types (a minute, then seconds)"
 	@echo "make clean   remove what was built, stored runs included, but not .venv"
 	@echo
 	@echo "PYTHON=/path/to/python3 chooses the interpreter for .venv (3.11 or newer)."
 
 book: $(STAMP)
-	@echo "==> Making the book, profile $(PROFILE) (on 2 cores smoke and default take 8 minutes, paper takes weeks)"
+	@echo "==> Making the book, profile $(PROFILE) (on 2 cores smoke and default take 4 minutes, paper takes weeks)"
 	@$(BIN) -m implreg book --profile $(PROFILE)
 
 check: lint
-	@echo "==> Running the tests that need no page, no browser and few processes (6 minutes on 2 cores)"
+	@echo "==> Running the tests that need no page, no browser and few processes (4 minutes on 2 cores)"
 	@$(PYTEST) -m "not (pages or browser or processes)"
 
 test: $(STAMP)
-	@echo "==> Running all tests (18 minutes on 2 cores)"
+	@echo "==> Running all tests (15 minutes on 2 cores)"
 	@$(PYTEST)
 
 lint: $(STAMP)

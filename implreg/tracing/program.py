@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from implreg.errors import InputError
+
 Shape = tuple[int, ...]
 # Where unit impulses at flat indices (k,) go, and their factors there (None: 1).
 Moves = Callable[[Tensor], tuple[Tensor, Tensor | None]]
@@ -119,6 +121,19 @@ class Windows:
     index: Tensor = field(repr=False)
 
 
+@dataclass(frozen=True)
+class Forbidden:
+    """What is not piecewise linear; no program has it, as no output may depend on it.
+
+    Attributes:
+        why: the reason, as a sentence.
+        inputs: indices of the values that it takes.
+    """
+
+    why: str
+    inputs: tuple[int, ...]
+
+
 Operation = Affine | Hinges | Windows
 
 
@@ -153,7 +168,9 @@ def _joined(between: Sequence[Affine], layer: Affine) -> Affine:
     return replace(layer, linear=linear, bias=bias, columns=impulses)
 
 
-def arranged(operations: Sequence[Operation], output: int) -> tuple[tuple[Operation, ...], int]:
+def arranged(
+    operations: Sequence[Operation | Forbidden], output: int
+) -> tuple[tuple[Operation, ...], int]:
     """What the output depends on, and nothing else, in an order that suits tracing.
 
     What alone reads the result of an activation, be it a layer or a chain that ends in one, stands
@@ -165,6 +182,9 @@ def arranged(operations: Sequence[Operation], output: int) -> tuple[tuple[Operat
 
     Returns:
         The operations with their values numbered anew, and the number of the output.
+
+    Raises:
+        InputError: the output depends on what is not piecewise linear.
     """
     wanted = {output}
     for i, operation in reversed(list(enumerate(operations, 1))):
@@ -183,11 +203,14 @@ def arranged(operations: Sequence[Operation], output: int) -> tuple[tuple[Operat
                 following = operations[readers[i][0] - 1]
                 if isinstance(following, Affine) and following.inputs == (i,):
                     i = readers[i][0]
-    kept = []
+    kept: list[Operation] = []
+    for i in sorted(number):
+        if i and isinstance(operation := operations[i - 1], Forbidden):
+            raise InputError(operation.why)
     for i in number:
-        if i:
-            inputs: Any = tuple(number[value] for value in operations[i - 1].inputs)
-            kept.append(replace(operations[i - 1], inputs=inputs))
+        if i and not isinstance(operation := operations[i - 1], Forbidden):
+            inputs: Any = tuple(number[value] for value in operation.inputs)
+            kept.append(replace(operation, inputs=inputs))
     return tuple(kept), number[output]
 
 

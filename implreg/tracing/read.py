@@ -20,10 +20,11 @@ def read(net: nn.Module, sample: Tensor, *, dtype: torch.dtype = torch.float64) 
 
     Args:
         net: a module in eval mode. Its layers may be what a continuous piecewise linear network is
-            made of: linear, convolution (transposed too), batch norm; ReLU, ReLU6, LeakyReLU,
-            PReLU, Hardtanh, abs, clamp, maximum and minimum of two branches; max, average and
-            adaptive pooling; reshaping, permutations, indexing by constants, padding, upsampling;
-            sums, differences, concatenations, means; products with constants; dropout in eval mode.
+            made of: linear, convolution, batch norm; ReLU, ReLU6, LeakyReLU, PReLU, Hardtanh, abs,
+            clamp, maximum and minimum of two branches; max pooling; products with constants;
+            dropout in eval mode; and whatever else is linear in what the network computes, which is
+            found out by trying. Writing in place counts, into views too. What the output does not
+            depend on may be anything but a decision, such as ``if h.mean() > 0``.
         sample: one input, of the shape (without batch axis) that the network takes.
         dtype: of the arithmetic, `torch.float64` or `torch.float32`.
 
@@ -105,6 +106,8 @@ def record(net: nn.Module, sample: Tensor) -> Program:
     with torch.no_grad(), recorder.listening(net):
         try:
             result = net(inputs)
+            # Afterwards a constant that was written to is as it was.
+            output = result.value if isinstance(result, Recorded) else None
         except InputError:
             raise
         except Exception as error:
@@ -114,7 +117,7 @@ def record(net: nn.Module, sample: Tensor) -> Program:
                 f"{type(error).__name__}: {first_line(error)}{where}; reshape them or mend the "
                 f"network."
             ) from error
-    if not isinstance(result, Recorded):
+    if output is None:
         what = type(result).__name__
         if isinstance(result, Tensor):
             raise InputError(
@@ -124,7 +127,7 @@ def record(net: nn.Module, sample: Tensor) -> Program:
         raise InputError(
             f"net must return one tensor, got {what}; wrap it in a module that returns one."
         )
-    operations, output = arranged(recorder.operations, result.value)
+    operations, output = arranged(recorder.operations, output)
     return Program(operations, tuple(sample.shape), output, sample.dtype, sample.device)
 
 

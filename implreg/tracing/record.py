@@ -2,21 +2,27 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
 from implreg.errors import InputError
-from implreg.tracing.program import Affine, Hinges, Moves, Operation, Shape, Windows
+from implreg.tracing.program import Affine, Forbidden, Hinges, Moves, Operation, Shape, Windows
 
+Function = Callable[..., Any]
 BATCH = 2  # samples that the recorded run holds, so that no operation can take them for one
 BATCH_STATISTICS = (
     "normalises by the statistics of the batch, so that no sample has a path of its own; call "
     "net.eval() (and keep track_running_stats=True)."
+)
+
+_NOT_FOLLOWED = (
+    "writes into what it computed in a way that cannot be followed (out=, vmap, a view along the "
+    "samples or of another shape); write into the tensor itself, or return a new one."
 )
 
 
@@ -27,19 +33,18 @@ class Refused(Exception):
 class Recorded(Tensor):
     """A tensor that tells its recorder what is done with it.
 
-    `value` is the number of the program's value that it holds.
+    `value` is the number of the program's value that it holds. A view of another tensor's entries
+    knows what it is `of`, and the function that takes them.
     """
 
     value: int
     recorder: "Recorder"
+    of: tuple["Recorded", Function | None] | None
+    views: list["Recorded"]
 
     @classmethod
     def __torch_function__(
-        cls,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: dict[str, Any] | None = None,
+        cls, func: Function, types: Any, args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
         recorder = next(x.recorder for x in tree_leaves((args, kwargs)) if isinstance(x, Recorded))
@@ -52,6 +57,25 @@ def plain(tree: Any) -> Any:
         return tree_map_only(Recorded, lambda x: x.as_subclass(Tensor), tree)
 
 
+def changes(func: Function, kwargs: Mapping[str, Any]) -> bool:
+    """Whether a function changes its first argument."""
+    name = getattr(func, "__name__", "")
+    operators = ["__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__", "__idiv__"]
+    in_place = name.endswith("_") and not name.endswith("__")
+    return in_place or name in operators or kwargs.get("inplace") is True
+
+
+def changed(func: Function) -> Function:
+    """What an in-place function makes of its first argument, which stays as it is."""
+
+    def call(first: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        copy = first.clone()
+        func(copy, *args, **kwargs)
+        return copy
+
+    return call
+
+
 class Recorder:
     """Collects operations while a module runs.
 
@@ -60,49 +84,96 @@ class Recorder:
     """
 
     def __init__(self, perform: "Perform") -> None:
-        self.operations: list[Operation] = []
+        self.operations: list[Operation | Forbidden] = []
         self._perform = perform
         self.running: list[tuple[str, nn.Module]] = []
         self._uses: Counter[str] = Counter()
         self._held: set[int] = set()
+        self._made: list[tuple[Tensor, type, int]] = []  # what they were, and how often written to
 
     def wrap(self, data: Tensor, index: int) -> Recorded:
         """An ordinary tensor as value `index` of the program."""
-        made: Recorded = plain(data).as_subclass(Recorded)
-        made.value, made.recorder = index, self
-        return made
+        return self._adopted(plain(data).as_subclass(Tensor), index)
+
+    def _adopted(self, tensor: Tensor, index: int) -> Recorded:
+        self._made.append((tensor, type(tensor), _writes(tensor)))
+        tensor.__class__ = Recorded
+        assert isinstance(tensor, Recorded)
+        tensor.value, tensor.recorder, tensor.of, tensor.views = index, self, None, []
+        return tensor
 
     def add(self, operation: Operation, data: Tensor) -> Recorded:
         """Append an operation; `data` is its result for the recorded batch."""
         self.operations.append(operation)
         return self.wrap(data, len(self.operations))
 
+    def becomes(self, tensor: Any, made: Tensor) -> Any:
+        """Let `tensor` hold what was made, as after an operation in place, and return it.
+
+        What is written into a view is written into the tensor that it is of, and shows in all its
+        views.
+        """
+        if isinstance(tensor, Recorded) and not isinstance(made, Recorded):
+            made = self.affine("fill", [tensor], torch.zeros_like, bias=made[0])
+        if not isinstance(tensor, Tensor) or not isinstance(made, Recorded):
+            return made
+        if not isinstance(tensor, Recorded):
+            if tensor._base is not None:
+                raise Refused("writes into a part of a constant; write whole[part] = ... instead.")
+            tensor = self._adopted(tensor, made.value)
+        tensor.value = made.value
+        if tensor.of is None:
+            self._show(tensor)
+            return tensor
+        whole, view = tensor.of
+        if view is None:
+            raise InputError(f"net must be piecewise linear, but {self.where()} {_NOT_FOLLOWED}")
+
+        def write(x: Tensor, part: Tensor) -> Tensor:
+            copy = x.clone(
+                memory_format=torch.contiguous_format
+            )  # so that what is a view stays one
+            view(copy).copy_(part)
+            return copy
+
+        self.becomes(whole, self.affine("write", [whole, tensor], write))
+        return tensor
+
+    def _show(self, tensor: Recorded) -> None:
+        parts, tensor.views = tensor.views, []
+        for part in parts:
+            assert part.of is not None and part.of[1] is not None
+            part.value = self.affine("view", [tensor], part.of[1]).value
+            tensor.views[-1] = part  # not the one that was just made
+            self._show(part)
+
     def affine(
-        self,
-        text: str,
-        inputs: Sequence[Recorded],
-        linear: Callable[..., Tensor],
-        *,
-        bias: Tensor | None = None,
-        columns: Callable[[Tensor], Tensor] | None = None,
+        self, text: str, inputs: Sequence[Recorded], linear: Callable[..., Tensor], *,
+        bias: Tensor | None = None, columns: Callable[[Tensor], Tensor] | None = None,
         moves: Moves | None = None,
-    ) -> Recorded:
+    ) -> Recorded:  # fmt: skip
         """Append an affine operation."""
+        if any(x.ndim == 0 or len(x) != BATCH for x in inputs):
+            raise Refused("goes on with what has lost the first axis, that of the samples.")
         data = linear(*plain(inputs))
         data = data if bias is None else data + bias
         taken = tuple(x.value for x in inputs)
         made = Affine(self.name(text), text, taken, _one(data), linear, bias, columns, moves)
-        return self.add(made, data)
+        return self.shared(self.add(made, data), data, inputs[0], linear)
+
+    def shared(self, made: Recorded, data: Tensor, x: Recorded, view: Function | None) -> Recorded:
+        """Note that `made` is a `view` of x, if `data`, what it holds, has the entries of x."""
+        one, other = (plain(a).untyped_storage().data_ptr() for a in (data, x))
+        if one == other and made.of is None:
+            made.of = x, view
+            if view is not None:
+                x.views.append(made)
+        return made
 
     def hinges(
-        self,
-        text: str,
-        x: Recorded,
-        *,
-        kinks: Sequence[tuple[float, float | Tensor]],
-        slope: float | Tensor = 0.0,
-        offset: float = 0.0,
-    ) -> Recorded:
+        self, text: str, x: Recorded, *, kinks: Sequence[tuple[float, float | Tensor]],
+        slope: float | Tensor = 0.0, offset: float = 0.0,
+    ) -> Recorded:  # fmt: skip
         """Append a piecewise linear function of every entry."""
         shape = tuple(x.shape[1:])
         made = Hinges(self.name(text), text, (x.value,), shape, offset, slope, tuple(kinks))
@@ -131,14 +202,26 @@ class Recorder:
         """Whether x is a parameter or buffer of the module that runs."""
         return id(x) in self._held
 
-    def call(self, func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    def call(self, func: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """Run a function of recorded tensors and note what it does."""
         try:
             return self._perform(self, func, args, kwargs)
         except Refused as refused:
-            raise InputError(
-                f"net must be piecewise linear, but {self.where()} {refused}"
-            ) from None
+            why = f"net must be piecewise linear, but {self.where()} {refused}"
+        given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Recorded)]
+
+        def wrapped(x: Any) -> Any:
+            if not isinstance(x, Tensor):
+                raise InputError(why) from None
+            self.operations.append(Forbidden(why, tuple(a.value for a in given)))
+            return self.shared(self.wrap(x, len(self.operations)), x, given[0], None)
+
+        in_place = changes(func, kwargs)
+        try:  # it may be that the output does not depend on it
+            made = (changed(func) if in_place else func)(*plain(args), **plain(kwargs))
+        except Exception:
+            raise InputError(why) from None
+        return self.becomes(args[0], wrapped(made)) if in_place else tree_map(wrapped, made)
 
     @contextlib.contextmanager
     def listening(self, net: nn.Module) -> Iterator[None]:
@@ -158,9 +241,14 @@ class Recorder:
         handles = [register_module_forward_pre_hook(enter), register_module_forward_hook(leave)]
         try:
             yield
+            if any(_writes(plain(x)) != before for x, _, before in self._made):
+                raise InputError(f"net must be piecewise linear, but it {_NOT_FOLLOWED}")
         finally:
             for handle in handles:
                 handle.remove()
+            for tensor, kind, _ in self._made:
+                tensor.__dict__.clear()
+                tensor.__class__ = kind
 
 
 def _why_not(module: nn.Module) -> str:
@@ -176,6 +264,11 @@ def _why_not(module: nn.Module) -> str:
     return ""
 
 
+def _writes(tensor: Tensor) -> int:
+    """How often a tensor, or another of its entries, was written to; 0 where that is not known."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
 def _one(data: Tensor) -> Shape:
     """Shape for one sample of a result for the recorded batch."""
     if data.ndim == 0 or len(data) != BATCH:
@@ -185,4 +278,4 @@ def _one(data: Tensor) -> Shape:
     return tuple(data.shape[1:])
 
 
-Perform = Callable[[Recorder, Callable[..., Any], Sequence[Any], dict[str, Any]], Any]
+Perform = Callable[[Recorder, Function, Sequence[Any], dict[str, Any]], Any]

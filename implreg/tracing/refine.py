@@ -29,11 +29,11 @@ from torch import Tensor
 from implreg.tracing.chunks import NewPieces
 from implreg.tracing.cuts import find_crossings
 from implreg.tracing.program import Affine, Hinges, Program, Windows
+from implreg.tracing.rounding import roughness
 from implreg.tracing.state import Stretch, flat, on_device
 from implreg.tracing.windows import find_wins
 
-_ROUNDING = 64  # units of rounding that a zero may be off, relative to the unit's own size
-_FLOOR = 2  # the same, relative to the largest pre-activation of its layer
+_ROUNDING = 64  # times as far as it typically is from the true one, a zero may be
 
 
 @dataclass
@@ -104,27 +104,17 @@ class Refiner:
             )
             yield from self._follow(whole)
 
-    def _tolerance(self, stretch: Stretch, z: Tensor, site: int) -> Tensor:
-        """How far from zero rounding may leave the operation's input where it is zero, (P, n).
+    def _tolerance(self, stretch: Stretch, value: int) -> Tensor:
+        """How far from zero rounding may leave a value where it is zero, (P, n).
 
-        It goes by the size of that input, `z` at the knots, at the two ends of the path; and of
-        what an activation made it from, as its zeros are as rough as that.
+        It goes by what the value is the sum of at the two ends of the path.
         """
-        operations = self._program.operations
-        if stretch.first and stretch.last and isinstance(operations[site], Hinges):
-            return _slack(z[:, 0], z[:, -1])
         begin, x0, x1 = self._group
         if not self._tolerances:  # of the whole group, as a stretch does not know its ends
-            ends = self._program.values(torch.cat([x0, x1]))
-            for i in self._program.sites:
-                value = operations[i].inputs[0]
-                taken = flat(ends[value])
-                slack = _slack(taken[: x0.shape[0]], taken[x0.shape[0] :])
-                if isinstance(operations[i], Windows) and value - 1 in self._tolerances:
-                    slack = torch.maximum(slack, self._tolerances[value - 1])
-                self._tolerances[i] = slack
+            for known, off in roughness(self._program, x0, x1).items():
+                self._tolerances[known] = _ROUNDING * flat(off)
         first = int(stretch.path[0]) - begin
-        return self._tolerances[site][first : first + stretch.paths]
+        return self._tolerances[value][first : first + stretch.paths]
 
     def _follow(self, whole: Stretch) -> Iterator[Part]:
         """Send a stretch through all operations, and each of its chunks before the next."""
@@ -187,7 +177,7 @@ class Refiner:
         operation = self._program.operations[site]
         carried = None if stretch.first else self._carried[site]
         z = stretch.at_knots(operation.inputs[0])
-        tolerance = self._tolerance(stretch, z, site)
+        tolerance = self._tolerance(stretch, operation.inputs[0])
         if isinstance(operation, Hinges):
             cuts, at_end = find_crossings(operation, stretch, z, tolerance, carried)
         else:
@@ -207,9 +197,3 @@ def _apply(operation: Affine, rows: dict[int, Tensor], paths: int) -> Tensor:
             made = made.clone()  # the input itself, which others may read
         made[:paths] += operation.bias
     return made
-
-
-def _slack(start: Tensor, end: Tensor) -> Tensor:
-    size = torch.maximum(start.abs(), end.abs())
-    layer = size.amax(dim=1, keepdim=True)
-    return torch.finfo(size.dtype).eps * (_ROUNDING * size + _FLOOR * layer)

@@ -202,6 +202,46 @@ LAYERS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
     "upsample-1d-3d": ("cube", lambda: nn.Upsample(scale_factor=(1, 2, 0.5), mode="trilinear")),
     "interpolate": ("line", lambda: Net(lambda m, x: functional.interpolate(
         x, scale_factor=1.5, mode="linear", align_corners=True))),
+    # What no entry of the table is for, as it is linear.
+    "einsum": ("line", lambda: Net(lambda m, x: torch.einsum("bci,ji->bcj", x, m.a.weight),
+                                   a=nn.Linear(16, 5))),
+    "bmm": ("line", lambda: Net(lambda m, x: torch.bmm(
+        x, m.a.weight.T.expand(len(x), -1, -1)), a=nn.Linear(16, 5))),
+    "baddbmm": ("line", lambda: Net(lambda m, x: torch.baddbmm(
+        x, m.a.weight.expand(len(x), -1, -1), x, alpha=0.5), a=nn.Linear(2, 2))),
+    "tensordot": ("line", lambda: Net(lambda m, x: torch.tensordot(x, m.a.weight, ([2], [1])),
+                                      a=nn.Linear(16, 5))),
+    "gather": ("flat", lambda: Net(lambda m, x: x.gather(
+        1, torch.tensor([[3, 1, 3, 0]]).expand(len(x), -1)))),
+    "take-along": ("flat", lambda: Net(lambda m, x: x.take_along_dim(torch.tensor([[3, 1]]), 1))),
+    "moved-and-repeated": ("flat", lambda: Net(lambda m, x: x.roll(3, 1) + x.cumsum(1) / 4
+        + x.repeat(1, 2)[:, 6:18] + x.repeat_interleave(2, 1)[:, :12] + x.tile(1, 1))),
+    "differences": ("line", lambda: Net(lambda m, x: x.diff(dim=2).flip([1, 2]) + x.rot90(
+        2, (1, 2))[..., 1:])),
+    "triangles": ("image", lambda: Net(lambda m, x: x.tril() - x.triu(1) + x.diagonal(
+        0, 1, 2).mean(-1)[:, None, None])),
+    "unfold": ("image", lambda: Net(lambda m, x: functional.unfold(x, 3, stride=2))),
+    "unfold-of-an-axis": ("line", lambda: Net(lambda m, x: x.unfold(2, 4, 2).sum(-1))),
+    "fold": ("line", lambda: Net(lambda m, x: functional.fold(
+        x.reshape(len(x), 8, 4), (3, 3), (2, 2)))),
+    "shuffles": ("line", lambda: Net(lambda m, x: functional.pixel_unshuffle(
+        functional.channel_shuffle(functional.pixel_shuffle(x.view(-1, 8, 2, 2), 2), 2), 2))),
+    "lerp": ("flat", lambda: Net(lambda m, x: torch.lerp(x, m.a(x), 0.3) + torch.addcmul(
+        x, m.a.bias, m.a.bias) + torch.addcdiv(x, m.a.bias, m.a.bias + 9), a=nn.Linear(12, 12))),
+    "index-add": ("flat", lambda: Net(lambda m, x: torch.zeros(
+        len(x), 5, dtype=x.dtype).index_add(1, torch.arange(12) % 5, x, alpha=0.5))),
+    "scatter": ("flat", lambda: Net(lambda m, x: x.scatter(
+        1, torch.tensor([[2, 5]]).expand(len(x), -1), 0.5) + x.index_fill(1, torch.tensor(3), 1))),
+    "masks": ("flat", lambda: Net(lambda m, x: torch.where(torch.arange(12) > 4, x, -0.3 * x)
+        + x.masked_fill(torch.arange(12) % 2 == 0, 1.0))),
+    "instance-norm-with-statistics": ("image", lambda: nn.InstanceNorm2d(
+        2, affine=True, track_running_stats=True)),
+    "sum-in-double": ("flat", lambda: Net(lambda m, x: x.sum(1, True, dtype=torch.float64) + x)),
+    "slices-written": ("flat", lambda: Net(slices_written, a=nn.Linear(12, 5))),
+    "constants-written": ("flat", lambda: Net(constants_written, a=nn.Linear(12, 5))),
+    "views-written": ("image", lambda: Net(views_written, a=nn.Linear(8, 8))),
+    "what-has-no-say": ("flat", lambda: Net(lambda m, x: x[:, :1].expand_as(x) + x.new_ones(3, 1)[0]
+        + torch.zeros_like(x).flip(1) * x)),
     "residual": ("flat", lambda: Net(lambda m, x: m.act(x + m.b(m.act(m.a(x)))), a=nn.Linear(12, 9),
                                      b=nn.Linear(9, 12), act=nn.ReLU())),
     "dense": ("flat", lambda: Net(dense, a=nn.Linear(12, 4), b=nn.Linear(16, 4))),
@@ -223,6 +263,34 @@ def in_place(m: nn.Module, x: Tensor) -> Tensor:
     out *= 2.0
     out.add_(1.0)
     return out
+
+
+def slices_written(m: nn.Module, x: Tensor) -> Tensor:
+    out = x.clone()
+    out[:, 2:7] = m.a(x)
+    out[:, 0] = 0.5
+    out[:, [1, 9]] *= 2
+    out[:, 8:] += x[:, :4]
+    return out
+
+
+def constants_written(m: nn.Module, x: Tensor) -> Tensor:
+    out = x.new_zeros(len(x), 8)
+    out[:, :5] = m.a(x)
+    out[:, 5:].fill_(0.3)
+    out[..., 5] = x[:, 0]
+    return out.masked_fill_(torch.arange(8) == 6, 0.1)
+
+
+def views_written(m: nn.Module, x: Tensor) -> Tensor:
+    h = m.a(x)
+    first, rows = h[:, 0], h.flatten(2)[..., 5:40]
+    h[:, :, :5].relu_()
+    rows.mul_(2.0)  # of what ReLU has left
+    h.add_(1.0)
+    first[:, 2:4] = x[:, 1, :2]
+    h.transpose(2, 3).clamp_(-0.7, 0.9)
+    return torch.cat([h.flatten(1), rows.flatten(1), first.sum(1)], 1)
 
 
 def buffers(m: nn.Module, x: Tensor) -> Tensor:
@@ -261,6 +329,45 @@ def test_operation(name: str) -> None:
     net = nn.Sequential(nn.LeakyReLU(0.3), layer, nn.ReLU(), nn.Flatten(), nn.Linear(size, 9),
                         nn.ReLU(), nn.Linear(9, 3))  # fmt: skip
     assert check(randomised(net, seed=1), ends).switches.min() >= 3
+
+
+def test_reading_leaves_nothing_behind() -> None:
+    """Not in a tensor that the module keeps and writes to, nor in its hooks."""
+
+    class Keeps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.kept = torch.zeros(2, 12, dtype=torch.float64)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.kept[:, :5] = x[:, :5]
+            return self.kept.relu()
+
+    net = Keeps()
+    assert len(read(net, torch.zeros(12)).operations) == 3
+    assert type(net.kept) is Tensor and not vars(net.kept) and not net.kept.any()
+    assert not net._forward_hooks and not net._forward_pre_hooks
+
+
+@pytest.mark.parametrize("grid", ["fixed", "affine"])
+def test_samples_on_a_grid(grid: str) -> None:
+    """Of which PyTorch knows no second derivative: values are compared."""
+
+    def sample(m: nn.Module, x: Tensor) -> Tensor:
+        at = torch.linspace(-1.1, 0.9, 24, dtype=x.dtype).view(1, 3, 4, 2)
+        if grid == "affine":
+            at = functional.affine_grid(m.a.weight.view(1, 2, 3), [1, 2, 3, 4], False)
+        at = at.expand(len(x), -1, -1, -1)
+        return functional.grid_sample(x.relu(), at, align_corners=False)
+
+    net = randomised(Net(sample, a=nn.Linear(3, 2)))
+    x0, x1 = paths("image")
+    traced = trace(net, (x0, x1))
+    assert traced.switches.min() >= 3
+    t = torch.linspace(0, 1, 37, dtype=torch.float64)
+    for i in range(2):
+        points = torch.lerp(x0[i], x1[i], t.view(-1, 1, 1, 1))
+        torch.testing.assert_close(traced[i].at(t), net(points).flatten(1).detach())
 
 
 @pytest.mark.parametrize(
@@ -503,17 +610,18 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
                                 "normalises by the statistics of the batch"),
     "dropout-in-training": (lambda: nn.Sequential(nn.Dropout()).train(),
                             r"layer '0' \(Dropout\) is dropout in training mode.*net.eval\(\)"),
-    "branching": (lambda: Net(branch), "first axis"),
+    "branching": (lambda: Net(branch), "calls bool: .*data-dependent"),
     "branching-on-a-sample": (lambda: Net(lambda m, x: x if bool(x[0, 0] > 0) else -x),
-                              "first axis"),
+                              "calls bool: .*data-dependent"),
     "comparison": (lambda: Net(lambda m, x: (x > 0) * x), "calls gt: .*data-dependent"),
     "where": (lambda: Net(lambda m, x: torch.where(x > 0, x, -x)), "calls gt: .*data-dependent"),
-    "bool": (lambda: Net(lambda m, x: x if x.any() else -x), "calls any: .*data-dependent"),
+    "bool": (lambda: Net(lambda m, x: x if x.any() else -x), "calls bool: .*data-dependent"),
     "item": (lambda: Net(lambda m, x: x * x.max().item()), "calls max over an axis|calls item"),
     "sort": (lambda: Net(lambda m, x: x.sort(1).values), "calls sort: .*data-dependent"),
     "max-with-indices": (lambda: Net(lambda m, x: x.max(1).values), "use amax, or pooling"),
     "pool-with-indices": (lambda: nn.Sequential(nn.Unflatten(1, (1, 12)),
-                                                nn.MaxPool1d(2, return_indices=True)),
+                                                Net(lambda m, x: m.a(x)[0], a=nn.MaxPool1d(
+                                                    2, return_indices=True))),
                           "returns indices"),
     "sign": (lambda: Net(lambda m, x: x.sign()), "calls sign, which is not continuous"),
     "batch-permuted": (lambda: Net(lambda m, x: x.permute(1, 0)), "first axis"),
@@ -542,20 +650,34 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
                               "first axis"),
     "axes-that-differ": (lambda: Net(lambda m, x: x[:, :2, None].expand(-1, 2, 2) + x[:, :2]),
                          "adds branches with different numbers of axes"),
-    "keyword": (lambda: Net(lambda m, x: x.sum(1, dtype=torch.float64)),
-                "calls sum with arguments that cannot be traced"),
+    "keyword": (lambda: Net(lambda m, x: functional.relu(x, slope=1)), "calls relu|TypeError"),
+    "einsum-of-two-branches": (lambda: Net(lambda m, x: torch.einsum("bi,bj->bij", x, x).sum(1)),
+                               "calls einsum, a product of two branches"),
+    "grid-of-the-input": (lambda: Net(lambda m, x: functional.grid_sample(
+        x.view(-1, 1, 4, 3), x[:, :8].reshape(-1, 2, 2, 2), align_corners=False)),
+        "calls grid_sample, which is not linear in what the network computes"),
+    "samples-summed-into": (lambda: Net(lambda m, x: x.index_add(0, torch.tensor([0, 0]), x)),
+                            "first axis"),
+    "threshold-far-away": (lambda: Net(lambda m, x: functional.hardshrink(x, 1e6)),
+                           "calls hardshrink, which is not continuous"),
+    "threshold-nearby": (lambda: Net(lambda m, x: functional.hardshrink(x, 1e-6)),
+                         "calls hardshrink, which is not continuous"),
+    "mask-far-away": (lambda: Net(lambda m, x: torch.where(x > 1e6, 2 * x, x)), "calls gt"),
+    "flipped-samples": (lambda: Net(lambda m, x: x.flip(0)), "first axis"),
+    "rolled-over-samples": (lambda: Net(lambda m, x: x.roll(1)), "first axis"),
     "in-place-broadcast": (lambda: Net(lambda m, x: x[:, :1].clone().add_(x)),
-                           "calls add_ on fewer entries"),
+                           "calls add_, whose result has another shape"),
     "empty-window": (lambda: nn.Sequential(nn.Unflatten(1, (6, 2)),
                                            nn.MaxPool1d(2, 1, padding=1, dilation=3)),
                      r"layer '1' \(MaxPool1d\) has a window of padding alone"),
     "mask": (lambda: Net(lambda m, x: x.masked_fill(x > 0, 0.0)), "calls gt: .*data-dependent"),
-    "index-by-values": (lambda: Net(lambda m, x: m.a.weight[x.argmax(1)], a=nn.Linear(12, 3)),
+    "index-by-values": (lambda: Net(lambda m, x: m.a.weight[x.argmax(1)], a=nn.Linear(3, 12)),
                         "calls argmax: .*data-dependent"),
     "numpy": (lambda: Net(lambda m, x: torch.from_numpy(np.asarray(x))), "calls array"),
     "batch-random": (lambda: Net(lambda m, x: x + torch.rand(len(x), 1, dtype=x.dtype)),
                      "differs from sample to sample"),
-    "unknown": (lambda: Net(lambda m, x: torch.fft.rfft(x).real), "not among the operations"),
+    "unknown": (lambda: Net(lambda m, x: torch.fft.rfft(x).real),
+                "calls fft_rfft, which returns torch.complex128; replace it"),
     "several-outputs": (Lazy, "must return one tensor, got tuple"),
     "constant-output": (lambda: Net(lambda m, x: torch.zeros(2, 3)), "does not depend on it"),
     "lazy": (lambda: nn.LazyLinear(3), "lazy layer has not seen an input"),

@@ -392,15 +392,8 @@ class Fickle(nn.Module):
         return (x * self.calls).relu()
 
 
-class WritesIntoAView(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        first = x[:, :2]
-        first.mul_(3.0)
-        return x.relu()
-
-
-@pytest.mark.parametrize("net", [Fickle(), WritesIntoAView()])
-def test_a_trace_that_is_not_the_network_is_an_error(net: nn.Module) -> None:
+def test_a_trace_that_is_not_the_network_is_an_error() -> None:
+    net = Fickle()
     with pytest.raises(ArithmeticError, match="operations, run again, do not give its outputs"):
         trace(net, random_paths(3, 4))
 
@@ -995,7 +988,8 @@ def test_a_single_number_per_sample() -> None:
     [
         (lambda x: x.view(2, -1).relu(), "any number of samples|one row per sample"),
         (lambda x: x[:, :2, None].expand(2, -1, 3), "any number of samples"),
-        (lambda x: x[:, :0], "at least one number per sample"),
+        (lambda x: nn.functional.linear(x, x.new_zeros(0, 6)), "at least one number per sample"),
+        (lambda x: x[:, :0], "does not depend on it"),
     ],
 )
 def test_refuses_networks_for_two_samples_or_of_nothing(

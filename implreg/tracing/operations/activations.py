@@ -26,13 +26,9 @@ def _leaky_relu(
 
 @handles("rrelu")
 def _rrelu(
-    r: Recorder,
-    input: Recorded,
-    lower: float = 1 / 8,
-    upper: float = 1 / 3,
-    training: bool = False,
-    inplace: bool = False,
-) -> Recorded:
+    r: Recorder, input: Recorded, lower: float = 1 / 8, upper: float = 1 / 3,
+    training: bool = False, inplace: bool = False,
+) -> Recorded:  # fmt: skip
     if training:
         raise Refused("is rrelu in training mode, which is random; call net.eval().")
     return _leaky_relu(r, input, (lower + upper) / 2)
@@ -40,8 +36,9 @@ def _rrelu(
 
 @handles("softshrink")
 def _softshrink(r: Recorder, input: Recorded, lambd: float = 0.5) -> Recorded:
-    kinks = [(-lambd, -1.0), (lambd, 1.0)]
-    return r.hinges("softshrink", input, slope=1.0, offset=lambd, kinks=kinks)
+    return r.hinges(
+        "softshrink", input, slope=1.0, offset=lambd, kinks=[(-lambd, -1.0), (lambd, 1.0)]
+    )
 
 
 @handles("hardsigmoid")
@@ -77,8 +74,7 @@ def _hardtanh(
 def _between(r: Recorder, text: str, x: Recorded, low: float, high: float) -> Recorded:
     if low >= high:
         raise Refused(f"has the bounds {low:g} and {high:g}; the first must be below the second.")
-    kinks = [(low, 1.0), (high, -1.0)]
-    return r.hinges(text, x, offset=low, kinks=kinks)
+    return r.hinges(text, x, offset=low, kinks=[(low, 1.0), (high, -1.0)])
 
 
 @handles("clamp", "clip", "clamp_min")
@@ -100,16 +96,12 @@ def _clamp_max(r: Recorder, input: Recorded, max: Any) -> Recorded:
 
 @handles("maximum", "fmax")
 def _maximum(r: Recorder, input: Any, other: Any) -> Recorded:
-    return add(r, other, _named_relu(r, "maximum", sub(r, input, other)))
+    return add(r, other, r.hinges("maximum", sub(r, input, other), kinks=[(0.0, 1.0)]))
 
 
 @handles("minimum", "fmin")
 def _minimum(r: Recorder, input: Any, other: Any) -> Recorded:
-    return sub(r, input, _named_relu(r, "minimum", sub(r, input, other)))
-
-
-def _named_relu(r: Recorder, text: str, x: Recorded) -> Recorded:
-    return r.hinges(text, x, kinks=[(0.0, 1.0)])
+    return sub(r, input, r.hinges("minimum", sub(r, input, other), kinks=[(0.0, 1.0)]))
 
 
 @handles("max")

@@ -8,7 +8,6 @@ from torch import Tensor
 from implreg.tracing.operations.table import (
     HANDLERS,
     Handler,
-    axes_of,
     constant,
     filled,
     handles,
@@ -45,11 +44,6 @@ def _shifted(
 def sub(r: Recorder, input: Any, other: Any, *, alpha: float = 1) -> Recorded:
     """Difference, likewise."""
     return add(r, input, other, alpha=-alpha)
-
-
-@handles("rsub")
-def _rsub(r: Recorder, input: Any, other: Any, *, alpha: float = 1) -> Recorded:
-    return add(r, other, input, alpha=-alpha)
 
 
 @handles("neg", "negative")
@@ -124,20 +118,3 @@ def _div(r: Recorder, input: Any, other: Any, *, rounding_mode: str | None = Non
     if not bool(torch.as_tensor(divisor).all()):
         raise Refused("divides by zero; divide by another constant.")
     return _scaled(r, input, 1.0 / divisor, "div")
-
-
-@handles("rdiv", "rtruediv")
-def _rdiv(r: Recorder, input: Any, other: Any) -> Recorded:
-    return _div(r, other, input)
-
-
-@handles("sum")
-def _sum(r: Recorder, input: Recorded, dim: Any = None, keepdim: bool = False) -> Recorded:
-    axes = axes_of(dim, input.ndim)
-    return r.affine("sum", [input], lambda x: x.sum(axes, keepdim))
-
-
-@handles("mean")
-def _mean(r: Recorder, input: Recorded, dim: Any = None, keepdim: bool = False) -> Recorded:
-    axes = axes_of(dim, input.ndim)
-    return r.affine("mean", [input], lambda x: x.mean(axes, keepdim))

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from implreg.tracing.operations.linear import affine
 from implreg.tracing.operations.table import (
     HANDLERS,
     Handler,
     constants_only,
     each,
-    first_axis_moved,
     handles,
     scaling,
 )
@@ -36,81 +36,44 @@ def _linear(r: Recorder, input: Recorded, weight: Tensor, bias: Tensor | None = 
 
 
 @handles("matmul", "mm")
-def _matmul(r: Recorder, input: Any, other: Any) -> Recorded:
-    left, right = input, other
-    if isinstance(left, Recorded) and isinstance(right, Recorded):
-        raise Refused("multiplies two branches, which is quadratic; use a product with a constant.")
-    if isinstance(left, Recorded):
-        right = right.detach()
-        if right.ndim == 1 and left.ndim > 1:
-            return r.affine("matmul", [left], lambda x: x @ right)
-        if right.ndim != 2:
-            raise Refused("multiplies by a stack of matrices; use one matrix.")
-        return _linear(r, left, right.T)
-    left = left.detach()
-    if right.ndim < 3 or left.ndim != 2:
-        first_axis_moved()
-    return r.affine("matmul", [right], lambda x: left @ x)
+def _matmul(r: Recorder, input: Any, other: Any) -> Any:
+    if isinstance(input, Recorded) and not isinstance(other, Recorded) and other.ndim == 2:
+        return _linear(r, input, other.detach().T)
+    return affine(r, "matmul", torch.matmul, (input, other), {})
 
 
-@handles("rmatmul")
-def _rmatmul(r: Recorder, input: Any, other: Any) -> Recorded:
-    return _matmul(r, other, input)
+def _convolution(axes: int) -> Handler:
+    function = getattr(functional, f"conv{axes}d")
 
-
-@handles("addmm")
-def _addmm(
-    r: Recorder, input: Any, mat1: Any, mat2: Any, *, beta: float = 1, alpha: float = 1
-) -> Any:
-    constants_only(input, mat2)
-    return _linear(r, mat1, alpha * mat2.T, beta * input)
-
-
-def _convolution(transposed: bool) -> Handler:
     def handle(
-        r: Recorder,
-        input: Recorded,
-        weight: Tensor,
-        bias: Tensor | None = None,
-        *args: Any,
-        **kw: Any,
-    ) -> Recorded:
+        r: Recorder, input: Recorded, weight: Tensor, bias: Tensor | None = None,
+        *args: Any, **kw: Any,
+    ) -> Recorded:  # fmt: skip
         constants_only(weight, bias)
         weight = weight.detach()
-        axes = weight.ndim - 2
         if input.ndim != axes + 2:
             raise Refused(f"takes samples without a batch axis; pass {axes + 2} axes.")
-        name = f"conv_transpose{axes}d" if transposed else f"conv{axes}d"
-        function = getattr(functional, name)
 
         def linear(x: Tensor) -> Tensor:
             made: Tensor = function(x, weight, None, *args, **kw)
             return made
 
         bias = None if bias is None else bias.detach().reshape(-1, *[1] * axes)
-        columns = None
-        if not transposed:
-            after = tuple(linear(plain(input)).shape[1:])
-            columns = _impulses(weight, tuple(input.shape[1:]), after, *args, **kw)
-        return r.affine(name, [input], linear, bias=bias, columns=columns)
+        after = tuple(linear(plain(input)).shape[1:])
+        columns = _impulses(weight, tuple(input.shape[1:]), after, *args, **kw)
+        return r.affine(f"conv{axes}d", [input], linear, bias=bias, columns=columns)
 
     return handle
 
 
 for _n in (1, 2, 3):
-    HANDLERS[f"conv{_n}d"] = _convolution(transposed=False)
-    HANDLERS[f"conv_transpose{_n}d"] = _convolution(transposed=True)
+    HANDLERS[f"conv{_n}d"] = _convolution(_n)
 
 
 def _impulses(
-    weight: Tensor,
-    before: Shape,
-    after: Shape,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> Callable[[Tensor], Tensor]:
+    weight: Tensor, before: Shape, after: Shape, stride: Any = 1, padding: Any = 0,
+    dilation: Any = 1, groups: int = 1,
+) -> Callable[[Tensor], Tensor]:  # fmt: skip
     """A convolution's answer to unit impulses: the kernel, put where it belongs."""
     kernel = weight.shape[2:]
     axes = len(kernel)
@@ -146,16 +109,10 @@ def _impulses(
 
 @handles("batch_norm")
 def _batch_norm(
-    r: Recorder,
-    input: Recorded,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Recorded:
+    r: Recorder, input: Recorded, running_mean: Tensor | None, running_var: Tensor | None,
+    weight: Tensor | None = None, bias: Tensor | None = None, training: bool = False,
+    momentum: float = 0.1, eps: float = 1e-5,
+) -> Recorded:  # fmt: skip
     if training or running_mean is None or running_var is None:
         raise Refused(BATCH_STATISTICS)
     axes = [1] * (input.ndim - 2)

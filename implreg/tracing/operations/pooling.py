@@ -17,9 +17,7 @@ def _average_pooling(name: str, axes: int) -> Handler:
 
     def handle(r: Recorder, input: Recorded, *args: Any, **kw: Any) -> Recorded:
         data = function(plain(_batched(input, axes)), *args, **kw)
-        moves = None
-        if not name.startswith("adaptive"):
-            moves = _tiles(tuple(input.shape[1:]), tuple(data.shape[1:]), *args, **kw)
+        moves = _tiles(tuple(input.shape[1:]), tuple(data.shape[1:]), *args, **kw)
         return r.affine(name, [input], lambda x: function(x, *args, **kw), moves=moves)
 
     return handle
@@ -118,5 +116,4 @@ def _window_index(shape: Shape, reaches: list[list[range]]) -> Tensor:
 for _n in (1, 2, 3):
     for _name in (f"max_pool{_n}d", f"adaptive_max_pool{_n}d"):
         HANDLERS[_name] = _max_pooling(_name, _n)
-    for _name in (f"avg_pool{_n}d", f"adaptive_avg_pool{_n}d"):
-        HANDLERS[_name] = _average_pooling(_name, _n)
+    HANDLERS[f"avg_pool{_n}d"] = _average_pooling(f"avg_pool{_n}d", _n)

@@ -14,10 +14,21 @@ from typing import Any, NoReturn, TypeVar
 import torch
 from torch import Tensor
 
+from implreg.errors import InputError
+from implreg.tracing.operations.linear import NotAffine, affine
 from implreg.tracing.program import Moves, Shape
-from implreg.tracing.record import BATCH, Recorded, Recorder, Refused, plain
+from implreg.tracing.record import (
+    BATCH,
+    Function,
+    Recorded,
+    Recorder,
+    Refused,
+    changed,
+    changes,
+    plain,
+)
 
-Handler = Callable[..., Any]
+Handler = Function
 H = TypeVar("H", bound=Handler)
 HANDLERS: dict[str, Handler] = {}
 _signature = cache(inspect.signature)
@@ -36,6 +47,8 @@ _WHY_NOT = {
     ", which is not continuous; use a continuous activation.": """
         sign heaviside threshold hardshrink round floor ceil trunc frac sgn fmod remainder
         floor_divide floordiv mod""",
+    ", a product of two branches, which is quadratic, not piecewise linear; use a product with a "
+    "constant.": "matmul mm bmm einsum tensordot dot inner outer addbmm baddbmm kron cdist",
     ": what the network computes then depends on values in a way that is not read off its "
     "operations (data-dependent control flow); use maximum, minimum or clamp.": """
         bool item gt lt ge le eq ne where argmax argmin nonzero sort topk argsort any all isnan
@@ -45,19 +58,32 @@ _WHY_NOT = {
 }
 
 
-def perform(
-    recorder: Recorder, func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]
-) -> Any:
+def perform(recorder: Recorder, func: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """Run `func` on recorded tensors and append what it does to the recorder."""
     if getattr(func, "__name__", "") == "__get__":
         return _property(recorder, func.__self__.__name__, args[0])  # type: ignore[attr-defined]
     called = getattr(func, "__name__", str(func))
-    name, in_place = called.strip("_"), called.endswith("_") and not called.endswith("__")
-    in_place = in_place or kwargs.get("inplace") is True
+    in_place = changes(func, kwargs)
+    name = "item" if called == "__float__" else called.strip("_")  # not the method float()
     if name in ("iadd", "isub", "imul", "itruediv", "idiv", "radd", "rmul"):
-        in_place, name = name[0] == "i", name[1:]
-    if name not in HANDLERS:
-        raise Refused(_why(name))
+        name = name[1:]
+    if in_place and recorder.holds(args[0]):
+        raise Refused(f"changes a parameter or buffer of its own by {called}; use {name}.")
+    try:
+        if name in HANDLERS:
+            made = _handled(recorder, name, args, kwargs)
+        else:
+            made = affine(recorder, name, changed(func) if in_place else func, args, kwargs)
+    except NotAffine as error:
+        raise Refused(_why(name, str(error))) from None
+    if in_place and isinstance(args[0], Tensor) and made.shape != args[0].shape:
+        raise InputError(f"net must be piecewise linear, but {recorder.where()} calls {called}, "
+                         f"whose result has another shape; use {name}.")  # fmt: skip
+    # Whoever holds a tensor that was written to now holds its new value.
+    return recorder.becomes(args[0], made) if in_place else made
+
+
+def _handled(recorder: Recorder, name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     kwargs = {_NUMPY_NAMES.get(key, key): value for key, value in kwargs.items()}
     try:
         _signature(HANDLERS[name]).bind(recorder, *args, **kwargs)
@@ -65,33 +91,23 @@ def perform(
         raise Refused(
             f"calls {name} with arguments that cannot be traced ({error}); leave them out."
         ) from None
-    if in_place and recorder.holds(args[0]):
-        raise Refused(f"changes a parameter or buffer of its own by {called}; use {name}.")
-    made = HANDLERS[name](recorder, *args, **kwargs)
-    if in_place and isinstance(args[0], Tensor) and made.shape != args[0].shape:
-        raise Refused(f"calls {called} on fewer entries than its result has; use {name}.")
-    if in_place and isinstance(args[0], Recorded):
-        args[0].value = made.value  # whoever holds the tensor now holds its new value
-        return args[0]
-    return made
+    return HANDLERS[name](recorder, *args, **kwargs)
 
 
-def _why(name: str) -> str:
+def _why(name: str, otherwise: str) -> str:
     if name.endswith("_with_indices"):
         return "returns indices, which depend on values; use return_indices=False."
     for reason, names in _WHY_NOT.items():
         if name in names.split():
             return f"calls {name}{reason}"
-    return f"calls {name}, which is not among the operations that can be traced; replace it."
+    return f"calls {name}, which {otherwise}; replace it."
 
 
 def _property(recorder: Recorder, name: str, x: Recorded) -> Any:
     if name == "data":
-        return recorder.wrap(x, x.value)
+        return recorder.shared(recorder.wrap(x, x.value), x, x, lambda whole: whole)
     if name in ("T", "H", "mT", "mH"):
-        if name[0] != "m" or x.ndim < 3:
-            first_axis_moved()
-        return HANDLERS["transpose"](recorder, x, -1, -2)
+        return perform(recorder, torch.transpose, (x, -1, -2), {})
     asked = getattr(plain(x), name)
     if isinstance(asked, Tensor):
         raise Refused(f"takes .{name} of its input, which cannot be traced; leave it out.")
@@ -141,7 +157,7 @@ def constant(value: Any, like: Tensor) -> float | Tensor:
         raise Refused("combines its input with a constant that is not finite; replace it.")
     if value.numel() == 1 and value.ndim <= like.ndim:
         return float(value)
-    value = value.detach().to(dtype=like.dtype)
+    value = value.detach().to(dtype=like.dtype, copy=True)  # it may be written to
     if value.ndim > like.ndim:
         first_axis_moved()
     if value.ndim == like.ndim and (

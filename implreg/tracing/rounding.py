@@ -1,0 +1,64 @@
+"""How far rounding leaves the values of a program from the true ones."""
+
+import torch
+from torch import Tensor
+
+from implreg.tracing.program import Affine, Hinges, Program
+
+_DRAWS = 3  # of random signs
+
+
+def roughness(program: Program, *points: Tensor) -> dict[int, Tensor]:
+    r"""How far off the values of a program typically are, near some points.
+
+    A sum :math:`z = \sum_j w_j a_j` is off by the root of :math:`\sum_j w_j^2 (e_j^2 + (\varepsilon
+    A_j)^2)`, where a_j is off by e_j and A_j is its size, that of a unit as if it were on. It is
+    the deviation of the same sum with random signs, which are drawn. So it goes by the terms of
+    each entry, and by nothing else: a unit may be as small as it likes.
+
+    Args:
+        program: what a network does.
+        points: samples, (N, *input_shape) each; what is larger at one of them counts.
+
+    Returns:
+        For every value that a switching operation reads, and the output, (N, *shape).
+    """
+    x = torch.cat(points)
+    random = torch.Generator(x.device).manual_seed(0)
+    count, eps = len(points[0]), torch.finfo(x.dtype).eps
+    wanted = {program.operations[i].inputs[0] for i in program.sites} | {program.output}
+
+    def largest(a: Tensor) -> Tensor:
+        return a.view(len(points), count, *a.shape[1:]).amax(dim=0)
+
+    # Each value, at all points; its size, and how far it is off.
+    known: dict[int, tuple[Tensor, ...]] = {0: (x, largest(x.abs()), torch.zeros_like(points[0]))}
+    for i, operation in enumerate(program.operations):
+        values, sizes, errors = zip(*(known[v] for v in operation.inputs), strict=True)
+        if isinstance(operation, Affine):
+            stacked = []
+            for value, a, e in zip(values, sizes, errors, strict=True):
+                # The same for all samples, so that none depends on the others.
+                signs = a.new_empty(_DRAWS, 1, *a.shape[1:]).bernoulli_(generator=random)
+                terms = (2 * signs - 1) * torch.stack([a, torch.hypot(eps * a, e)])[:, None]
+                stacked.append(torch.cat([value, terms.flatten(0, 2)]))
+            every = operation.linear(*stacked)
+            made, drawn = every[: len(x)], every[len(x) :]
+            size, error = drawn.reshape(2, _DRAWS, count, *operation.shape).square().mean(1).sqrt()
+            bias = x.new_zeros(()) if operation.bias is None else operation.bias
+            made, size, error = made + bias, size + bias.abs(), error + eps * bias.abs()
+        elif isinstance(operation, Hinges):
+            ((z,), (e,)) = values, errors
+            made, e = operation.at(z), e.repeat(len(points), *[1] * (e.ndim - 1))
+            size = largest(made.abs().maximum(operation.at(-z).abs()))
+            off = (operation.at(z + e) - made).abs().maximum((made - operation.at(z - e)).abs())
+            error = largest(off)
+        else:
+            made, size, error = (
+                a.flatten(1)[:, operation.index].amax(-1) for a in (*values, *sizes, *errors)
+            )
+        known[i + 1] = tuple(a.reshape(len(a), *operation.shape) for a in (made, size, error))
+        for value in {*operation.inputs} - wanted:
+            if program.last_use[value] == i:
+                del known[value]
+    return {v: known[v][2] + eps * known[v][1] for v in wanted}

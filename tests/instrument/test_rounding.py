@@ -1,0 +1,105 @@
+"""Zeros up to rounding, whatever the size of a unit and of an output."""
+
+import copy
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from implreg.networks import Initialisation, mlp
+from implreg.tracing import read, trace
+from implreg.tracing.rounding import roughness
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+def drawn(seed: int, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def rescaled(net: nn.Sequential, seed: int, power: float) -> nn.Sequential:
+    """The same function: each unit times 10^U(-power, power), and what reads it divided by that."""
+    net = copy.deepcopy(net)
+    layers = [layer for layer in net if isinstance(layer, nn.Linear)]
+    random = torch.Generator().manual_seed(seed)
+    for one, other in pairwise(layers):
+        exponents = power * (2 * torch.rand(one.out_features, generator=random).double() - 1)
+        one.weight.data *= 10 ** exponents[:, None]
+        one.bias.data *= 10**exponents
+        other.weight.data /= 10**exponents
+    return net
+
+
+@settings(max_examples=30)
+@given(seed=seeds, depth=st.integers(1, 4), biased=st.booleans(), power=st.floats(0, 10))
+def test_the_scale_of_a_unit_changes_nothing_but_itself(
+    seed: int, depth: int, biased: bool, power: float
+) -> None:
+    how = Initialisation(sigma_b=0.3 * biased)
+    net = mlp(5, *[20] * depth, 2, seed=seed, initialisation=how, dtype=torch.float64)
+    ends = drawn(seed, 2, 3, 5).unbind()
+    one, other = trace(net, ends), trace(rescaled(net, seed, power), ends)
+    assert one.t.shape == other.t.shape
+    assert one.layer.tolist() == other.layer.tolist() and one.unit.tolist() == other.unit.tolist()
+    torch.testing.assert_close(one.t, other.t, rtol=0, atol=1e-11)
+    torch.testing.assert_close(one.gaps, other.gaps, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("size", [1e-140, 1e-100, 1e-16, 1e-8, 1.0, 1e8, 1e100])
+def test_a_unit_may_be_as_small_or_large_as_it_likes(size: float) -> None:
+    r""":math:`\max(1 + t, 0) + \max(s (t - 1/2), 0)` for any s."""
+    net = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 1)).double()
+    net[0].weight.data = torch.tensor([[1.0], [size]], dtype=torch.float64)
+    net[0].bias.data = torch.tensor([1.0, -size / 2], dtype=torch.float64)
+    traced = trace(net, (torch.zeros(1, 1), torch.ones(1, 1)))
+    assert traced.t.tolist() == [0.5] and traced.unit.tolist() == [1]
+
+
+@settings(max_examples=20)
+@given(seed=seeds)
+def test_outputs_may_be_zero_up_to_rounding(seed: int) -> None:
+    """A network less itself: all switches are there, and all outputs are nearly zero."""
+
+    class Less(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = mlp(4, 16, 16, 2, seed=seed, dtype=torch.float64)
+            # The same function in another order of units, which rounds otherwise.
+            self.same, order = copy.deepcopy(self.net), torch.arange(15, -1, -1)
+            self.same[2].weight.data = self.net[2].weight.data[:, order]
+            self.same[0].weight.data = self.net[0].weight.data[order]
+            self.same[0].bias.data = self.net[0].bias.data[order]
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.net(x) - self.same(x)
+
+    ends = drawn(seed, 2, 3, 4).unbind()
+    net = Less()
+    traced = trace(net, ends)
+    assert len(traced.t) == 2 * len(trace(net.net, ends).t)
+    assert traced.values.abs().max() < 1e-13
+
+
+@settings(max_examples=30)
+@given(seed=seeds, depth=st.integers(1, 6))
+def test_roughness_is_that_of_single_precision_against_double(seed: int, depth: int) -> None:
+    """Within a factor for all units together, as rounding is: typical, not a bound."""
+    net = mlp(30, *[40] * depth, 4, seed=seed)
+    x = drawn(seed, 20, 30).float()
+    program, exact = read(net, x[0], dtype=torch.float32), read(net, x[0].double())
+    told, single, double = roughness(program, x), program.values(x), exact.values(x.double())
+    for value, typical in told.items():
+        off = (single[value].double() - double[value]).square().mean().sqrt()
+        assert off / 30 < typical.double().square().mean().sqrt() < 30 * off
+
+
+def test_roughness_of_a_sum_does_not_depend_on_what_else_there_is() -> None:
+    net = mlp(6, 8, 8, 2, seed=0, dtype=torch.float64)
+    x, y = drawn(0, 2, 5, 6)
+    program = read(net, x[0])
+    both, alone = roughness(program, x, y), roughness(program, x[2:3], y[2:3])
+    for value, off in both.items():
+        torch.testing.assert_close(off[2:3], alone[value], rtol=1e-9, atol=0)
