@@ -35,7 +35,7 @@ on one network.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +44,7 @@ from implreg.checks import check_choice, check_count
 from implreg.errors import InputError
 from implreg.measures import pool
 from implreg.tracing import Paths, Program
+from implreg.tracing.network import Network, Output
 from implreg.tracing.program import Affine, Hinges, Operation, Windows
 from implreg.tracing.trace import MISMATCH, Tracer, chunk_bytes, memory_bytes, progress_bar
 
@@ -220,6 +221,7 @@ def sampled(
     biases: bool = True,
     initial: nn.Module | Program | None = None,
     dtype: torch.dtype = torch.float64,
+    output: Output = None,
     memory: int | str | None = None,
 ) -> Sampled:
     r"""Estimate how strongly paths bend as the released program does, from samples.
@@ -240,6 +242,7 @@ def sampled(
         initial: the network at initialisation. With it, slopes at :math:`X_t` are divided by
             :math:`(1-t) r_0 + t r_1`, :math:`r_i = \|f(X_i)\| / \|f_\mathrm{init}(X_i)\|`.
         dtype: of the arithmetic, `torch.float64` or `torch.float32`.
+        output: which of several outputs, or the name of an inner module, see `implreg.read`.
         memory: bound on the working set, in bytes or as "512MB", besides the network and the
             result; half of the free memory by default.
 
@@ -264,7 +267,8 @@ def sampled(
     True
     """
     check_choice("index", index, _INDICES)
-    samples = sample(net, paths, points=points, initial=initial, dtype=dtype, memory=memory)
+    how: Any = {"dtype": dtype, "output": output, "memory": memory}
+    samples = sample(net, paths, points=points, initial=initial, **how)
     return samples.estimate(index=index, biases=biases)
 
 
@@ -275,6 +279,7 @@ def sample(
     points: int = 1000,
     initial: nn.Module | Program | None = None,
     dtype: torch.dtype = torch.float64,
+    output: Output = None,
     memory: int | str | None = None,
     progress: bool | None = None,
 ) -> Samples:
@@ -291,6 +296,7 @@ def sample(
         points: T, how many positions are taken on each path, ends included; at least 3.
         initial: the network at initialisation, for `Samples.growth`; see `sampled`.
         dtype: of the arithmetic, `torch.float64` or `torch.float32`.
+        output: which of several outputs, or the name of an inner module, see `implreg.read`.
         memory: bound on the working set, in bytes or as "512MB", besides the network and the
             result; half of the free memory by default.
         progress: show a progress bar; by default only if the work takes longer than two seconds.
@@ -308,13 +314,15 @@ def sample(
     True
     """
     check_count("points", points, at_least=3)
-    tracer = _straight(net, paths, dtype)
+    tracer = _straight(net, paths, dtype, output)
     program, x0, x1 = tracer.program, tracer.x0, tracer.x1
     limit = _rows(program, memory)
     with torch.no_grad():
         growth = None
         if initial is not None:
-            growth = _growth(program, _straight(initial, paths, dtype).program, x0, x1, limit)
+            growth = _growth(
+                program, _straight(initial, paths, dtype, output).program, x0, x1, limit
+            )
         rows, outputs = len(x0) * points, program.size(program.output)
         counts = torch.zeros(rows, dtype=torch.int64, device=x0.device)
         slopes, with_offsets, values = x0.new_empty(3, rows, outputs).unbind()
@@ -322,10 +330,10 @@ def sample(
         with progress_bar(rows, progress, desc="sampling", unit="position") as bar:
             for start in range(0, rows - 1, limit - 1):  # neighbouring chunks share a position
                 here = slice(start, min(start + limit, rows))
-                differ, output = walk.chunk(here)
+                differ, moving = walk.chunk(here)
                 counts[here.start : here.stop - 1] = differ
-                slopes[here], with_offsets[here] = output.way.flatten(1), output.shifted.flatten(1)
-                values[here] = output.at.flatten(1)
+                slopes[here], with_offsets[here] = moving.way.flatten(1), moving.shifted.flatten(1)
+                values[here] = moving.at.flatten(1)
                 bar.update(here.stop - bar.n)
         shape = (len(x0), points, outputs)
         samples = Samples(
@@ -336,8 +344,8 @@ def sample(
             (x1 - x0).flatten(1).norm(dim=1),
             growth,
         )
-        if tracer.net is not None:
-            _compare(tracer.net, x0, x1, samples)
+        if tracer.network is not None:
+            _compare(tracer.network, x0, x1, samples)
     return samples
 
 
@@ -469,9 +477,9 @@ def _positions(points: int) -> Tensor:
     return torch.linspace(0, 1, points, dtype=torch.float64)
 
 
-def _straight(net: nn.Module | Program, paths: Paths, dtype: torch.dtype) -> Tracer:
+def _straight(net: nn.Module | Program, paths: Paths, dtype: torch.dtype, output: Output) -> Tracer:
     """The program of the network, starts and ends of the paths, all checked as in `trace`."""
-    checked = Tracer(net, paths, dtype=dtype, memory=None, progress=False)
+    checked = Tracer(net, paths, dtype=dtype, output=output)
     if checked.segments > 1:
         raise InputError(
             f"paths must be straight to be sampled, got polylines of {checked.segments} segments; "
@@ -480,7 +488,7 @@ def _straight(net: nn.Module | Program, paths: Paths, dtype: torch.dtype) -> Tra
     return checked
 
 
-def _compare(net: nn.Module, x0: Tensor, x1: Tensor, samples: Samples) -> None:
+def _compare(net: Network, x0: Tensor, x1: Tensor, samples: Samples) -> None:
     """Raise if the values at a few positions are not the network's own."""
     t, values = samples.t, samples.values
     allowed = MISMATCH[values.dtype] * values.abs().max()

@@ -8,6 +8,13 @@ network = click.option(
     help="Function that builds the network of a state dict, such as models:build.",
 )
 
+output = click.option(
+    "--output",
+    metavar="NAME",
+    callback=lambda _, __, asked: int(asked) if asked and asked.isdecimal() else asked,
+    help="Which output: a module in the network by its name, or one of several by index or key.",
+)
+
 
 def sizes(
     ctx: click.Context, parameter: click.Parameter, value: str | None

@@ -24,6 +24,7 @@ from implreg.figures import Figure, plot_path, plot_samples
 from implreg.files import import_network, read_network, read_paths
 from implreg.sampled import sample
 from implreg.tracing import Pairs, Paths, Trace
+from implreg.tracing.network import Output
 
 _FILES = ("trace.npz", "switches.csv", "samples.npz", "path.svg", "path.png")
 _OF_DATA = ("kind", "count", "seed", "shape")  # options that say what to draw from --data
@@ -52,6 +53,7 @@ need itself), with the weights' own transforms:
 @click.command("trace", epilog=_EPILOG, context_settings={"show_default": True})
 @click.argument("file", type=_PATH)
 @options.network
+@options.output
 @click.option(
     "--paths",
     type=_PATH,
@@ -85,6 +87,7 @@ def trace_command(
     ctx: click.Context,
     file: Path,
     network: str | None,
+    output: Output,
     paths: Path | None,
     closed: bool,
     data: str | None,
@@ -132,12 +135,13 @@ def trace_command(
         prepare_folder(out)  # before hours of work, not after
     except OSError as error:
         raise click.ClickException(explain_os_error(error, out)) from error
-    read, precision = time.monotonic(), getattr(torch, dtype)
+    read = time.monotonic()
+    how: dict[str, Any] = {"dtype": getattr(torch, dtype), "output": output, "memory": memory}
     try:
         if points is None:
-            found = _follow(net, lines, number, precision, memory, plot)
+            found = _follow(net, lines, number, plot, how)
         else:
-            found = _sample(net, lines, number, points, precision, memory, plot)
+            found = _sample(net, lines, number, points, plot, how)
     except ArithmeticError as error:
         raise click.ClickException(str(error)) from error
     done = time.monotonic()
@@ -180,15 +184,13 @@ def _check(ctx: click.Context) -> None:
         )
 
 
-def _follow(
-    net: nn.Module, lines: Paths, number: int, dtype: torch.dtype, memory: str | None, plot: int
-) -> _Found:
+def _follow(net: nn.Module, lines: Paths, number: int, plot: int, how: dict[str, Any]) -> _Found:
     """Trace the paths."""
     click.echo(f"tracing {_counted(number)}", err=True)
     stop: implreg.Interrupted | None = None
     trace: Trace | None
     try:
-        trace = implreg.trace(net, lines, dtype=dtype, memory=memory)
+        trace = implreg.trace(net, lines, **how)
         table = trace.to_table()
     except implreg.Interrupted as interruption:
         stop, trace, table = interruption, interruption.partial, interruption.table
@@ -213,17 +215,11 @@ def _follow(
 
 
 def _sample(
-    net: nn.Module,
-    lines: Paths,
-    number: int,
-    points: int,
-    dtype: torch.dtype,
-    memory: str | None,
-    plot: int,
+    net: nn.Module, lines: Paths, number: int, points: int, plot: int, how: dict[str, Any]
 ) -> _Found:
     """Sample the paths."""
     click.echo(f"sampling {_counted(number)} at {points:,} positions", err=True)
-    samples = sample(net, lines, points=points, dtype=dtype, memory=memory)
+    samples = sample(net, lines, points=points, **how)
 
     def write(part: Path) -> None:
         names = ("t", "values", "slopes", "slopes_with_offsets", "counts", "lengths")

@@ -78,10 +78,16 @@ class Hinges:
     slope: float | Tensor
     kinks: tuple[tuple[float, float | Tensor], ...]
 
+    @cached_property
+    def _relu(self) -> bool:
+        numbers = (self.slope, *self.kinks[0])
+        plain = len(self.kinks) == 1 and not any(isinstance(x, Tensor) for x in numbers)
+        return plain and numbers == (0, 0, 1)
+
     def factor(self, on: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
         """Slope of the function, given for every kink whether the entry is above it."""
-        if not isinstance(self.slope, Tensor) and self.slope == 0 and self.kinks == ((0.0, 1.0),):
-            return on[0]  # a ReLU's, as truth values: one pass over memory less
+        if self._relu:
+            return on[0]  # as truth values: one pass over memory less
         total: Tensor | float = self.slope
         for above, (_, change) in zip(on, self.kinks, strict=True):
             total = above.to(dtype) * change + total

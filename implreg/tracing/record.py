@@ -3,7 +3,7 @@
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +11,11 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
 from implreg.errors import InputError
+from implreg.tracing.network import plain_name
 from implreg.tracing.program import Affine, Forbidden, Hinges, Moves, Operation, Shape, Windows
 
 Function = Callable[..., Any]
+MaybeTensor = TypeVar("MaybeTensor", Tensor, Tensor | None)
 BATCH = 2  # samples that the recorded run holds, so that no operation can take them for one
 BATCH_STATISTICS = (
     "normalises by the statistics of the batch, so that no sample has a path of its own; call "
@@ -34,21 +36,32 @@ class Recorded(Tensor):
     """A tensor that tells its recorder what is done with it.
 
     `value` is the number of the program's value that it holds. A view of another tensor's entries
-    knows what it is `of`, and the function that takes them.
+    knows what it is `of`, and the function that takes them. What says where another tensor is above
+    zero knows that one as `above`.
     """
 
     value: int
     recorder: "Recorder"
     of: tuple["Recorded", Function | None] | None
     views: list["Recorded"]
+    above: "Recorded | None"
 
     @classmethod
     def __torch_function__(
         cls, func: Function, types: Any, args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        recorder = next(x.recorder for x in tree_leaves((args, kwargs)) if isinstance(x, Recorded))
-        return recorder.call(func, args, kwargs)
+        return recorded((args, kwargs))[0].recorder.call(func, args, kwargs)
+
+
+def recorded(tree: Any) -> list[Recorded]:
+    """The recorded tensors among arguments."""
+    return [x for x in tree_leaves(tree) if isinstance(x, Recorded)]
+
+
+def fixed(x: MaybeTensor) -> MaybeTensor:
+    """A constant; to be differentiated only where gradients are asked for."""
+    return x if x is None or torch.is_grad_enabled() else x.detach()
 
 
 def plain(tree: Any) -> Any:
@@ -81,9 +94,11 @@ class Recorder:
 
     Args:
         perform: runs a function on recorded tensors and appends what it does, or raises `Refused`.
+        shape: of one sample.
     """
 
-    def __init__(self, perform: "Perform") -> None:
+    def __init__(self, perform: "Perform", shape: Shape) -> None:
+        self.shape = shape
         self.operations: list[Operation | Forbidden] = []
         self._perform = perform
         self.running: list[tuple[str, nn.Module]] = []
@@ -100,6 +115,7 @@ class Recorder:
         tensor.__class__ = Recorded
         assert isinstance(tensor, Recorded)
         tensor.value, tensor.recorder, tensor.of, tensor.views = index, self, None, []
+        tensor.above = None
         return tensor
 
     def add(self, operation: Operation, data: Tensor) -> Recorded:
@@ -127,7 +143,7 @@ class Recorder:
             return tensor
         whole, view = tensor.of
         if view is None:
-            raise InputError(f"net must be piecewise linear, but {self.where()} {_NOT_FOLLOWED}")
+            raise InputError(self.why(_NOT_FOLLOWED))
 
         def write(x: Tensor, part: Tensor) -> Tensor:
             copy = x.clone(
@@ -183,6 +199,17 @@ class Recorder:
         """Append a maximum over windows."""
         return self.add(Windows(self.name(text), text, (x.value,), _one(data), index), data)
 
+    def forbidden(self, why: str, inputs: Sequence[Recorded], data: Tensor) -> Recorded:
+        """Append what no output may depend on; `data` is its result for the recorded batch."""
+        self.operations.append(Forbidden(why, tuple(x.value for x in inputs)))
+        return self.shared(self.wrap(data, len(self.operations)), data, inputs[0], None)
+
+    def says(self, above: Recorded, mask: Recorded, data: Tensor) -> Recorded:
+        """A tensor that says, like `mask`, where `above` is above zero."""
+        said = self.wrap(data, mask.value)
+        said.above = above
+        return said
+
     def name(self, text: str) -> str:
         """A name of its own for the operation: the module's, or the function's inside it."""
         path, module = self.running[-1]
@@ -192,6 +219,10 @@ class Recorder:
         name = path if leaf and path else f"{path}.{function}".lstrip(".")
         self._uses[name] += 1
         return name if self._uses[name] == 1 else f"{name}:{self._uses[name]}"
+
+    def why(self, reason: object) -> str:
+        """The sentence that refuses what the module that runs now does."""
+        return f"net must be piecewise linear, but {self.where()} {reason}"
 
     def where(self) -> str:
         """The module that runs now, in words."""
@@ -207,14 +238,13 @@ class Recorder:
         try:
             return self._perform(self, func, args, kwargs)
         except Refused as refused:
-            why = f"net must be piecewise linear, but {self.where()} {refused}"
-        given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Recorded)]
+            why = self.why(refused)
+        given = recorded((args, kwargs))
 
         def wrapped(x: Any) -> Any:
             if not isinstance(x, Tensor):
                 raise InputError(why) from None
-            self.operations.append(Forbidden(why, tuple(a.value for a in given)))
-            return self.shared(self.wrap(x, len(self.operations)), x, given[0], None)
+            return self.forbidden(why, given, x)
 
         in_place = changes(func, kwargs)
         try:  # it may be that the output does not depend on it
@@ -226,14 +256,15 @@ class Recorder:
     @contextlib.contextmanager
     def listening(self, net: nn.Module) -> Iterator[None]:
         """Keep track of which module of `net` is running."""
-        names = {module: name for name, module in net.named_modules()}
-        self._held = {id(x) for x in (*net.parameters(), *net.buffers())}
+        names = {module: plain_name(name) for name, module in net.named_modules()}
 
         def enter(module: nn.Module, _: Any) -> None:
+            if not self.running:  # the module itself, which now has the tensors that it runs with
+                self._held = {id(x) for x in (*module.parameters(), *module.buffers())}
             self.running.append((names.get(module, ""), module))
             why = _why_not(module)
             if why:
-                raise InputError(f"net must be piecewise linear, but {self.where()} {why}")
+                raise InputError(self.why(why))
 
         def leave(module: nn.Module, _: Any, __: Any) -> None:
             self.running.pop()
@@ -257,7 +288,7 @@ def _why_not(module: nn.Module) -> str:
         return "is TorchScript, whose operations cannot be read; use the module that was scripted."
     if isinstance(module, nn.MultiheadAttention):
         return "multiplies two branches (attention), which is not piecewise linear; replace it."
-    if isinstance(module, nn.RNNBase):
+    if isinstance(module, nn.RNNBase) and module.mode != "RNN_RELU":
         return "is recurrent with smooth gates, which is not piecewise linear; replace it."
     if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
         return BATCH_STATISTICS

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from math import prod
-from typing import Any, cast
+from typing import Any
 
 import pandas as pd
 import psutil
@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from implreg.errors import InputError
+from implreg.tracing.network import Network, Output
 from implreg.tracing.paths import Paths, segments
 from implreg.tracing.program import Program, Windows
-from implreg.tracing.read import first_line, prepared, record
+from implreg.tracing.read import first_line, record
 from implreg.tracing.refine import Part, Refiner
 from implreg.tracing.result import Trace, switch_table
 from implreg.tracing.rounding import roughness
@@ -54,6 +55,7 @@ def trace(
     paths: Paths,
     *,
     dtype: torch.dtype = torch.float64,
+    output: Output = None,
     memory: int | str | None = None,
     progress: bool | None = None,
 ) -> Trace:
@@ -75,6 +77,7 @@ def trace(
         paths: `implreg.pairs(...)`; two tensors (x0, x1) of shape (P, *input); or
             `implreg.polyline(...)`. On the device of the network.
         dtype: of the arithmetic, `torch.float64` or `torch.float32`.
+        output: which of several outputs, or the name of an inner module, see `read`.
         memory: bound on the working set, in bytes or as "512MB", besides the network and the
             result; half of the free memory by default. It bounds how many pieces are taken at once.
         progress: show a progress bar; by default only if the work takes longer than two seconds.
@@ -99,7 +102,7 @@ def trace(
     >>> path.slopes.flatten().tolist(), path.gaps.flatten().tolist()
     ([-2.0, 10.0, 12.0], [12.0, 2.0])
     """
-    tracer = Tracer(net, paths, dtype=dtype, memory=memory, progress=progress)
+    tracer = Tracer(net, paths, dtype=dtype, output=output, memory=memory, progress=progress)
     parts: list[Part] = []
     try:
         parts.extend(tracer)
@@ -113,6 +116,7 @@ def stream(
     paths: Paths,
     *,
     dtype: torch.dtype = torch.float64,
+    output: Output = None,
     memory: int | str | None = None,
     progress: bool | None = None,
 ) -> Iterator[Part]:
@@ -126,6 +130,7 @@ def stream(
         net: as `trace` takes it: a module in eval mode, or its program.
         paths: as `trace` takes them.
         dtype: of the arithmetic, `torch.float64` or `torch.float32`.
+        output: which of several outputs, or the name of an inner module, see `read`.
         memory: bound on the working set, in bytes or as "512MB", besides the network; half of the
             free memory by default.
         progress: show a progress bar; by default only if the work takes longer than two seconds.
@@ -142,7 +147,7 @@ def stream(
     >>> sum(len(part.finished) for part in parts)  # paths
     2
     """
-    return iter(Tracer(net, paths, dtype=dtype, memory=memory, progress=progress))
+    return iter(Tracer(net, paths, dtype=dtype, output=output, memory=memory, progress=progress))
 
 
 class Tracer:
@@ -154,21 +159,28 @@ class Tracer:
         paths: Paths,
         *,
         dtype: torch.dtype,
-        memory: int | str | None,
-        progress: bool | None,
+        output: Output = None,
+        memory: int | str | None = None,
+        progress: bool | None = None,
     ) -> None:
         if dtype not in MISMATCH:
             raise InputError(
                 f"dtype must be torch.float64 or torch.float32, got {dtype}; choose one of them."
             )
-        own, device = (net, net.device) if isinstance(net, Program) else prepared(net, dtype)
+        if isinstance(net, Program) and output is not None:
+            raise InputError(
+                f"output must be left out where net is a program, got {output!r}; read the network "
+                f"with it."
+            )
+        own = net if isinstance(net, Program) else Network(net, dtype, output)
+        device = own.device
         self.x0, self.x1, self.segments = segments(paths, dtype)
         if device not in (None, self.x0.device):
             raise InputError(
                 f"paths must be on the device of the network, {device}, got {self.x0.device}; move "
                 f"them with x.to({str(device)!r})."
             )
-        self.net = None if isinstance(own, Program) else own
+        self.network = None if isinstance(own, Program) else own
         self.program = own if isinstance(own, Program) else record(own, self.x0[0])
         if self.program.dtype != dtype:
             raise InputError(
@@ -188,7 +200,7 @@ class Tracer:
 
     def __iter__(self) -> Iterator[Part]:
         with torch.no_grad():
-            check = _Comparison(self.net, self.program, self.x0, self.x1)
+            check = _Comparison(self.network, self.program, self.x0, self.x1)
             total = len(self.x0)
             with progress_bar(
                 total,
@@ -320,7 +332,7 @@ def memory_bytes(memory: int | str | None, device: torch.device, least: int, wha
 class _Comparison:
     """Values at random points of some paths: the network's own against the traced ones."""
 
-    def __init__(self, net: nn.Module | None, program: Program, x0: Tensor, x1: Tensor) -> None:
+    def __init__(self, net: Network | None, program: Program, x0: Tensor, x1: Tensor) -> None:
         random = torch.Generator().manual_seed(0)
         paths = len(x0)
         chosen = torch.randperm(paths, generator=random)[:_CHECKED].sort().values
@@ -334,7 +346,7 @@ class _Comparison:
             self._own = flat(program.values(points)[program.output])
         else:
             try:
-                self._own = flat(cast(Tensor, net(points.clone())))
+                self._own = flat(net(points.clone()))
             except Exception as error:
                 raise InputError(
                     f"net must take any number of samples at once, but it fails on "

@@ -10,8 +10,10 @@ from _traces import check
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations, prune
 
 from implreg.errors import InputError
+from implreg.sampled import sampled
 from implreg.tracing import read, trace
 
 WIDTHS = (1, 3, 5)
@@ -56,7 +58,7 @@ class Acyclic(nn.Module):
         fixed = layer.weight.detach()
         match pick.choice((
             "layer", "layer", "relu", "relu", "kin", "join", "cat", "view", "move", "write",
-            "write", "linear",
+            "write", "linear", "idiom",
         )):  # fmt: skip
             case "layer":
                 self.layers.append(layer)
@@ -107,6 +109,16 @@ class Acyclic(nn.Module):
 
                 where = pick.randrange(5)
                 return write, n
+            case "idiom":
+                return pick.choice([
+                    lambda v: torch.where(v[i] > v[j], v[i], v[j]),
+                    lambda v: torch.where(v[i] < 0.2, 0.3 * v[i] - 0.06, v[i] - 0.2),
+                    lambda v: v[i] * (v[i] >= 0) - (v[j] - 0.1) * (v[j] < 0.1).double(),
+                    lambda v: v[i].masked_fill(v[i] < -0.5, -0.5),
+                    lambda v: v[i].sort(1, descending=True)[0],
+                    lambda v: v[i].max(1, keepdim=True)[0] + v[i].median(1, True).values + v[j],
+                    lambda v: v[i].norm(1, 1, True) - v[j].topk(1).values + v[i],
+                ]), n  # fmt: skip
             case "linear":
                 return pick.choice([
                     lambda v: torch.einsum("bi,ji->bj", v[i], fixed),
@@ -229,9 +241,9 @@ def test_what_the_output_does_not_depend_on_has_no_switches() -> None:
     [
         (lambda h: h.softmax(1), "calls softmax, which is not piecewise linear"),
         (lambda h: h - h.mean(), "reduces its input over all axes|first axis"),
-        (lambda h: h + h.sort(1).values, "calls sort"),
+        (lambda h: h + h.sort(1).indices, "uses indices"),
         (lambda h: h.clone().sigmoid_().add_(1.0), "calls sigmoid, which is not piecewise linear"),
-        (lambda h: torch.where(h > 0, h, -h), "calls gt"),
+        (lambda h: torch.where(h > 0, 1.0, -h), "chooses between"),
         (lambda h: _written(h, h**2), "calls pow"),
         (lambda h: _written(h[:, 1:], h.exp()[:, 1:]) + h[:, :1].expand(-1, 5), "fails on one"),
         (lambda h: _written(h[:, 1:], h.exp()[:, 1:])[:, [0] * 6], "calls exp"),
@@ -316,7 +328,7 @@ def test_what_is_written_by_another_name_is_not_forgotten(
         (lambda h: h.clamp(0, 1) * (h.clamp(0, 1) != 1), "calls ne"),
         (lambda h: torch.where(h.isclose(h.new_tensor(0.5)), h, 2 * h), "calls isclose"),
         (lambda h: torch.where(torch.isin(h, h.new_tensor([0.3])), h, 2 * h), "calls isin"),
-        (lambda h: h if (h.clamp(0, 1) == 1).any() else -h, "calls bool"),
+        (lambda h: h if (h.clamp(0, 1) == 1).any() else -h, "decides by"),
         (lambda h: h.view(-1, 1).relu().view(-1, 6), "first axis"),
         (lambda h: h.unsqueeze_(1)[:, 0], "whose result has another shape"),
         (lambda h: _written(h.new_zeros(len(h), 9)[:, :6], h), "part of a constant|copy"),
@@ -340,9 +352,10 @@ def test_constants_count_as_they_were_and_nothing_recorded_stays() -> None:
             return self.head(_doubled(self.kept))
 
     net = Keeps()
-    check(net, paths())
     read(net, torch.zeros(4))
-    assert type(net.kept) is Tensor and net.kept.tanh().shape == (2, 6)
+    assert not hasattr(net, "kept")
+    check(net, paths())
+    assert type(net.kept) is Tensor and net.kept.tanh().shape == (2_001, 6)
     read(net, torch.zeros(4))
 
 
@@ -350,3 +363,126 @@ def test_constants_count_as_they_were_and_nothing_recorded_stays() -> None:
 def test_a_network_may_be_as_deep_as_it_likes(times: int) -> None:
     traced = check(Unrolled(times), paths(), points=501)
     assert len(traced.layers) == times and len(traced.t)
+
+
+class Several(nn.Module):
+    """Two heads, one of them smooth, and what a forward pass leaves behind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(4, 6), nn.ReLU())
+        self.head, self.smooth = nn.Linear(6, 3), nn.Linear(6, 2)
+        self.register_buffer("calls", torch.zeros(()))
+        self.log: list[Tensor] = []
+
+    def heads(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        self.calls += 1
+        h = self.body(x)
+        self.log.append(h)
+        self.mean = h.mean()
+        return self.head(h), self.smooth(h).softmax(1)
+
+
+class Pair(Several):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.heads(x)
+
+
+class Named(Several):
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        head, smooth = self.heads(x)
+        return {"body": head, "classes": smooth}
+
+
+class Goes(Several):
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.body(x)
+        return self.head(h) if h.sum() > 0 else h
+
+
+@pytest.mark.parametrize(
+    ("kind", "output", "inner"),
+    [
+        (Pair, 0, "head"),
+        (Pair, -2, "head"),
+        (Pair, "smooth", "smooth"),
+        (Pair, "body.0", "body.0"),
+        (Named, "body", "head"),  # a key before a module
+        (Named, "head", "head"),
+        (Goes, "body", "body"),  # what comes behind it is not asked for
+    ],
+)
+def test_the_output_that_is_asked_for_is_traced(
+    kind: type[Several], output: int | str, inner: str
+) -> None:
+    net = kind()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    asked = trace(net, paths(), output=output)
+    alone = nn.Sequential() if inner.startswith("body") else nn.Sequential(net.body)
+    alone.append(net.get_submodule(inner))
+    expected = trace(alone, paths())
+    assert torch.equal(asked.t, expected.t) and torch.equal(asked.slopes, expected.slopes)
+    points = sampled(net, paths(), points=9, output=output)
+    assert points.switches.tolist() == sampled(alone, paths(), points=9).switches.tolist()
+    assert not net.log and not hasattr(net, "mean")
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert all(x.dtype == torch.float32 for x in net.parameters())
+
+
+@pytest.mark.parametrize(
+    ("kind", "output", "told"),
+    [
+        (Pair, None, r"must return one tensor, got 2 outputs; choose one by output=0 to output=1"),
+        (Named, None, r"the outputs of a dict; choose one by output='body' or output='classes'"),
+        (Pair, 2, r"output must be .*, got 2, but net returns 2 outputs; choose one by output=0"),
+        (Named, 0, r"output must be .*, got 0, but net returns the outputs of a dict"),
+        (Named, "tail", r"got 'tail', but net returns the outputs of a dict"),
+        (Pair, "head.0", r"got 'head\.0', but net returns 2 outputs"),
+        (Pair, True, r"output must be an index, a key, or the name .*, got True; pass"),
+        (Pair, 1.5, r"output must be an index, a key, or the name .*, got 1\.5; pass"),
+        (Pair, 1, r"calls softmax, which is not piecewise linear"),
+        (Goes, None, r"decides by what it computes"),
+        (Towers, 0, r"got 0, but net returns one tensor; leave output out"),
+    ],
+)
+def test_an_output_that_there_is_not_is_refused(
+    kind: type[nn.Module], output: object, told: str
+) -> None:
+    with pytest.raises(InputError, match=told):
+        trace(kind(), paths(), output=output)  # type: ignore[arg-type]
+
+
+def test_a_program_has_its_output_already() -> None:
+    program = read(Pair(), torch.zeros(4), output=0)
+    assert trace(program, paths()).slopes.shape[1] == 3
+    with pytest.raises(InputError, match="output must be left out where net is a program, got 0"):
+        trace(program, paths(), output=0)
+
+
+def _pruned(net: nn.Sequential) -> nn.Sequential:
+    prune.l1_unstructured(net[0], "weight", amount=0.5)
+    nn.utils.weight_norm(net[2])
+    return net
+
+
+def _parametrised(net: nn.Sequential) -> nn.Sequential:
+    parametrizations.weight_norm(net[0])
+    parametrizations.spectral_norm(net[2])
+    return net.eval()
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm")
+@pytest.mark.parametrize("change", [_pruned, _parametrised, torch.compile, nn.DataParallel])
+def test_float32_modules_of_any_make_are_cast_and_stay(change: Callable[..., nn.Module]) -> None:
+    net = change(nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)))
+    before = {id(x) for x in (*net.parameters(), *net.buffers())}
+    inside = getattr(net, "_orig_mod", net)
+    held = {name: id(value) for name, value in vars(inside).items()}
+    traced = trace(net, paths())
+    assert {id(x) for x in (*net.parameters(), *net.buffers())} == before
+    assert {name: id(value) for name, value in vars(inside).items()} == held
+    x = torch.cat(paths())
+    own = inside(x.float()).double()
+    found = torch.cat([traced.values[traced.first_pieces], traced.ends])
+    torch.testing.assert_close(found, own, atol=1e-5, rtol=1e-5)
+    assert not any("_orig_mod" in name for name in traced.layers)

@@ -62,15 +62,12 @@ def build():
 """
 # A network that gives other outputs from its third call on.
 MOODS = """
-import implreg
+import implreg, torch
 from torch import nn
 
 class Net(nn.Sequential):
-    calls = 0
-
     def forward(self, x):
-        self.calls += 1
-        return super().forward(x) * (1 if self.calls < 3 else 2)
+        return super().forward(x) * torch.rand(())
 
 def build():
     return Net(*implreg.mlp(3, 20, 2, seed=0))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from _guarded import checks
 from _traces import check
 from torch import Tensor, nn
 from torch.nn import functional
@@ -242,6 +243,34 @@ LAYERS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
     "views-written": ("image", lambda: Net(views_written, a=nn.Linear(8, 8))),
     "what-has-no-say": ("flat", lambda: Net(lambda m, x: x[:, :1].expand_as(x) + x.new_ones(3, 1)[0]
         + torch.zeros_like(x).flip(1) * x)),
+    "threshold": ("flat", lambda: nn.Threshold(0.3, 0.3)),
+    "largest": ("line", lambda: Net(lambda m, x: torch.cat([
+        x.max(2)[0], x.min(dim=1, keepdim=True).values.flatten(1), torch.max(x, -1).values], 1))),
+    "pool-with-indices": ("image", lambda: Net(lambda m, x: m.a(x)[0], a=nn.MaxPool2d(
+        2, return_indices=True))),
+    "adaptive-pool-with-indices": ("line", lambda: Net(lambda m, x: m.a(x)[0],
+                                                       a=nn.AdaptiveMaxPool1d(3, True))),
+    "norms": ("line", lambda: Net(lambda m, x: torch.cat([
+        x.norm(p=1, dim=2), torch.linalg.vector_norm(x, 1, (1, 2))[:, None],
+        torch.linalg.norm(x, torch.inf, dim=1), torch.norm(x, float("inf"), 2, True).flatten(1),
+        torch.linalg.vector_norm(x, -torch.inf, dim=1)], 1))),
+    "where": ("flat", lambda: Net(lambda m, x: torch.where(x > 0, x, 0.1 * x)
+        + torch.where(x <= 0.2, 0.2, x) + m.a(x).where(m.a(x) >= x, x), a=nn.Linear(12, 12))),
+    "where-rows": ("line", lambda: Net(lambda m, x: torch.where(
+        x[:, :1] > 0, m.a.weight @ x[:, :1], 0.0), a=nn.Linear(1, 3))),
+    "products-with-masks": ("flat", lambda: Net(lambda m, x: x * (x > 0) + (x < 0.5).double() * (
+        1 - 2 * x) + (~x.lt(-0.3)).to(x.dtype) * (x + 0.3) + x.gt(0).type_as(x).mul(x))),
+    "masks-written": ("flat", lambda: Net(masks_written)),
+    "sorted": ("flat", lambda: Net(lambda m, x: torch.cat([
+        x.sort(1).values, x[:, :7].sort(descending=True)[0]], 1))),
+    "order-statistics": ("line", lambda: Net(lambda m, x: torch.cat([
+        x.topk(3, -1)[0].flatten(1), x.topk(2, 2, largest=False).values.flatten(1),
+        x.median(2).values, x.median(dim=1, keepdim=True)[0].flatten(1), x.kthvalue(5)[0]], 1))),
+    "recurrent": ("line", lambda: nn.Sequential(Net(lambda m, x: m.a(x.transpose(1, 2))[0],
+        a=nn.RNN(2, 3, 2, batch_first=True, bidirectional=True, nonlinearity="relu")))),
+    "recurrent-cell": ("flat", lambda: Net(lambda m, x: m.a(x, m.a(x)),
+                                           a=nn.RNNCell(12, 5, nonlinearity="relu"))),
+    "checks": ("flat", lambda: Net(checks, a=nn.Linear(12, 5))),
     "residual": ("flat", lambda: Net(lambda m, x: m.act(x + m.b(m.act(m.a(x)))), a=nn.Linear(12, 9),
                                      b=nn.Linear(9, 12), act=nn.ReLU())),
     "dense": ("flat", lambda: Net(dense, a=nn.Linear(12, 4), b=nn.Linear(16, 4))),
@@ -255,6 +284,13 @@ class Scale(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.factor
+
+
+def masks_written(m: nn.Module, x: Tensor) -> Tensor:
+    low, high = x.clone(), x.clone()
+    low[low < 0] = 0
+    high.masked_fill_(high > 0.5, 0.5)
+    return low + 2 * high + x.masked_fill(x < -0.4, -0.4)
 
 
 def in_place(m: nn.Module, x: Tensor) -> Tensor:
@@ -584,6 +620,14 @@ def branch(m: nn.Module, x: Tensor) -> Tensor:
     return x if x.sum() > 0 else -x
 
 
+def goes_on(m: nn.Module, x: Tensor) -> Tensor:
+    try:
+        assert (x > 0).all()
+    except AssertionError:
+        x = -x
+    return x if (x > 0).all() else 2 * x
+
+
 class Lazy(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return x, x
@@ -610,19 +654,33 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
                                 "normalises by the statistics of the batch"),
     "dropout-in-training": (lambda: nn.Sequential(nn.Dropout()).train(),
                             r"layer '0' \(Dropout\) is dropout in training mode.*net.eval\(\)"),
-    "branching": (lambda: Net(branch), "calls bool: .*data-dependent"),
+    "branching": (lambda: Net(branch), "decides by .*data-dependent"),
     "branching-on-a-sample": (lambda: Net(lambda m, x: x if bool(x[0, 0] > 0) else -x),
-                              "calls bool: .*data-dependent"),
-    "comparison": (lambda: Net(lambda m, x: (x > 0) * x), "calls gt: .*data-dependent"),
-    "where": (lambda: Net(lambda m, x: torch.where(x > 0, x, -x)), "calls gt: .*data-dependent"),
-    "bool": (lambda: Net(lambda m, x: x if x.any() else -x), "calls bool: .*data-dependent"),
-    "item": (lambda: Net(lambda m, x: x * x.max().item()), "calls max over an axis|calls item"),
-    "sort": (lambda: Net(lambda m, x: x.sort(1).values), "calls sort: .*data-dependent"),
-    "max-with-indices": (lambda: Net(lambda m, x: x.max(1).values), "use amax, or pooling"),
+                              "decides by .*data-dependent"),
+    "comparison": (lambda: Net(lambda m, x: (x > 0) * (x + 1)), "chooses between two branches"),
+    "comparison-alone": (lambda: Net(lambda m, x: (x > 0).double()), "compares what it computes"),
+    "where": (lambda: Net(lambda m, x: torch.where(x > 0, 1.0, -x)), "chooses between two"),
+    "where-of-indices": (lambda: Net(lambda m, x: torch.where(x.argmax(1, True) > 1, x, 0 * x)),
+                         "calls argmax"),
+    "bool": (lambda: Net(lambda m, x: x if x.any() else -x), "decides by .*data-dependent"),
+    "threshold": (lambda: Net(lambda m, x: functional.threshold(x, 1.0, 0.0)),
+                  "not continuous; give both"),
+    "norm": (lambda: Net(lambda m, x: x.norm(dim=1)), "unless p is 1 or inf"),
+    "matrix-norm": (lambda: Net(lambda m, x: torch.linalg.norm(x.view(-1, 3, 4), 1, (1, 2))),
+                    "use linalg.vector_norm"),
+    "check-that-goes-on": (lambda: Net(goes_on), "decides by"),
+    "topk-unsorted": (lambda: Net(lambda m, x: x.topk(2, sorted=False)[0]), "use sorted=True"),
+    "recurrent-last": (lambda: nn.Sequential(
+        nn.Unflatten(1, (4, 3)),
+        Net(lambda m, x: m.a(x)[1][0], a=nn.RNN(3, 2, batch_first=True, nonlinearity="relu"))),
+        "samples on the second axis"),
+    "item": (lambda: Net(lambda m, x: x * x.max().item()), "over all axes|calls item"),
+    "sort": (lambda: Net(lambda m, x: x.sort(1).indices.double()), "uses indices"),
+    "max-with-indices": (lambda: Net(lambda m, x: x.max(1).indices.double()), "uses indices"),
     "pool-with-indices": (lambda: nn.Sequential(nn.Unflatten(1, (1, 12)),
-                                                Net(lambda m, x: m.a(x)[0], a=nn.MaxPool1d(
+                                                Net(lambda m, x: m.a(x)[1].double(), a=nn.MaxPool1d(
                                                     2, return_indices=True))),
-                          "returns indices"),
+                          "uses indices"),
     "sign": (lambda: Net(lambda m, x: x.sign()), "calls sign, which is not continuous"),
     "batch-permuted": (lambda: Net(lambda m, x: x.permute(1, 0)), "first axis"),
     "batch-mean": (lambda: Net(lambda m, x: x - x.mean(0)), "first axis"),
@@ -662,7 +720,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
                            "calls hardshrink, which is not continuous"),
     "threshold-nearby": (lambda: Net(lambda m, x: functional.hardshrink(x, 1e-6)),
                          "calls hardshrink, which is not continuous"),
-    "mask-far-away": (lambda: Net(lambda m, x: torch.where(x > 1e6, 2 * x, x)), "calls gt"),
+    "mask-far-away": (lambda: Net(lambda m, x: torch.where(x > 1e6, 2 * x, x)), "chooses between"),
     "flipped-samples": (lambda: Net(lambda m, x: x.flip(0)), "first axis"),
     "rolled-over-samples": (lambda: Net(lambda m, x: x.roll(1)), "first axis"),
     "in-place-broadcast": (lambda: Net(lambda m, x: x[:, :1].clone().add_(x)),
@@ -670,7 +728,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "empty-window": (lambda: nn.Sequential(nn.Unflatten(1, (6, 2)),
                                            nn.MaxPool1d(2, 1, padding=1, dilation=3)),
                      r"layer '1' \(MaxPool1d\) has a window of padding alone"),
-    "mask": (lambda: Net(lambda m, x: x.masked_fill(x > 0, 0.0)), "calls gt: .*data-dependent"),
+    "mask": (lambda: Net(lambda m, x: x.masked_fill(x > 0, 1.0)), "chooses between"),
     "index-by-values": (lambda: Net(lambda m, x: m.a.weight[x.argmax(1)], a=nn.Linear(3, 12)),
                         "calls argmax: .*data-dependent"),
     "numpy": (lambda: Net(lambda m, x: torch.from_numpy(np.asarray(x))), "calls array"),
@@ -678,7 +736,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
                      "differs from sample to sample"),
     "unknown": (lambda: Net(lambda m, x: torch.fft.rfft(x).real),
                 "calls fft_rfft, which returns torch.complex128; replace it"),
-    "several-outputs": (Lazy, "must return one tensor, got tuple"),
+    "several-outputs": (Lazy, r"got 2 outputs; choose one by output=0"),
     "constant-output": (lambda: Net(lambda m, x: torch.zeros(2, 3)), "does not depend on it"),
     "lazy": (lambda: nn.LazyLinear(3), "lazy layer has not seen an input"),
     "own-error": (lambda: Net(lambda m, x: x.no_such_thing()), "AttributeError: .*no_such_thing"),

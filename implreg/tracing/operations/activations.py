@@ -1,14 +1,12 @@
 """Activations, and the larger or smaller of two branches."""
 
-from math import prod
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from implreg.tracing.operations.arithmetic import add, neg, sub
-from implreg.tracing.operations.table import axes_of, constants_only, handles
-from implreg.tracing.record import Recorded, Recorder, Refused, plain
+from implreg.tracing.operations.arithmetic import add, sub
+from implreg.tracing.operations.table import constants_only, handles
+from implreg.tracing.record import Recorded, Recorder, Refused, fixed
 
 
 @handles("relu")
@@ -34,6 +32,18 @@ def _rrelu(
     return _leaky_relu(r, input, (lower + upper) / 2)
 
 
+@handles("threshold")
+def _threshold(
+    r: Recorder, input: Recorded, threshold: float, value: float, inplace: bool = False
+) -> Recorded:
+    if value != threshold:
+        raise Refused(
+            f"calls threshold with the value {value:g} below {threshold:g}, which is not "
+            f"continuous; give both the same number."
+        )
+    return _clamp(r, input, min=threshold)
+
+
 @handles("softshrink")
 def _softshrink(r: Recorder, input: Recorded, lambd: float = 0.5) -> Recorded:
     return r.hinges(
@@ -49,12 +59,13 @@ def _hardsigmoid(r: Recorder, input: Recorded, inplace: bool = False) -> Recorde
 @handles("prelu")
 def _prelu(r: Recorder, input: Recorded, weight: Tensor) -> Recorded:
     constants_only(weight)
-    slope = weight.detach().reshape(-1, *[1] * max(0, input.ndim - 2))
+    slope = fixed(weight).reshape(-1, *[1] * max(0, input.ndim - 2))
     return r.hinges("prelu", input, slope=slope, kinks=[(0.0, 1.0 - slope)])
 
 
 @handles("abs", "absolute")
-def _abs(r: Recorder, input: Recorded) -> Recorded:
+def absolute(r: Recorder, input: Recorded) -> Recorded:
+    """The size of every entry."""
     return r.hinges("abs", input, slope=-1.0, kinks=[(0.0, 2.0)])
 
 
@@ -80,8 +91,8 @@ def _between(r: Recorder, text: str, x: Recorded, low: float, high: float) -> Re
 @handles("clamp", "clip", "clamp_min")
 def _clamp(r: Recorder, input: Recorded, min: Any = None, max: Any = None) -> Recorded:
     if isinstance(min, Tensor) or isinstance(max, Tensor):
-        low = input if min is None else _maximum(r, input, min)
-        return low if max is None else _minimum(r, low, max)
+        low = input if min is None else maximum(r, input, min)
+        return low if max is None else minimum(r, low, max)
     if min is not None and max is not None:
         return _between(r, "clamp", input, float(min), float(max))
     if min is not None:
@@ -95,43 +106,12 @@ def _clamp_max(r: Recorder, input: Recorded, max: Any) -> Recorded:
 
 
 @handles("maximum", "fmax")
-def _maximum(r: Recorder, input: Any, other: Any) -> Recorded:
+def maximum(r: Recorder, input: Any, other: Any) -> Recorded:
+    """The larger of two branches, or of a branch and a constant."""
     return add(r, other, r.hinges("maximum", sub(r, input, other), kinks=[(0.0, 1.0)]))
 
 
 @handles("minimum", "fmin")
-def _minimum(r: Recorder, input: Any, other: Any) -> Recorded:
+def minimum(r: Recorder, input: Any, other: Any) -> Recorded:
+    """The smaller, likewise."""
     return sub(r, input, r.hinges("minimum", sub(r, input, other), kinks=[(0.0, 1.0)]))
-
-
-@handles("max")
-def _max(r: Recorder, input: Any, other: Any = None, *args: Any, **kw: Any) -> Recorded:
-    return _maximum(r, input, _other("max", other, args, kw))
-
-
-@handles("min")
-def _min(r: Recorder, input: Any, other: Any = None, *args: Any, **kw: Any) -> Recorded:
-    return _minimum(r, input, _other("min", other, args, kw))
-
-
-def _other(name: str, other: Any, args: Any, kw: Any) -> Tensor:
-    if not isinstance(other, Tensor) or args or kw:
-        raise Refused(
-            f"calls {name} over an axis, which gives indices too; use a{name}, or pooling."
-        )
-    return other
-
-
-@handles("amax")
-def _amax(r: Recorder, input: Recorded, dim: Any = None, keepdim: bool = False) -> Recorded:
-    axes = axes_of(dim, input.ndim)
-    shape = tuple(input.shape[1:])
-    index = torch.arange(prod(shape), device=input.device).reshape(shape)
-    kept = [a - 1 for a in range(1, input.ndim) if a not in axes]
-    index = index.permute(*kept, *(a - 1 for a in axes)).reshape(prod(shape[a] for a in kept), -1)
-    return r.windows("amax", input, plain(input).amax(axes, keepdim), index)
-
-
-@handles("amin")
-def _amin(r: Recorder, input: Recorded, dim: Any = None, keepdim: bool = False) -> Recorded:
-    return neg(r, _amax(r, neg(r, input), dim, keepdim))

@@ -74,6 +74,8 @@ def _cast(name: str) -> Handler:
         data = getattr(torch.Tensor, name)(plain(input), *plain(args), **kw)
         if not isinstance(data, Tensor):
             return data
+        if input.above is not None:
+            return r.says(input.above, input, data)
         if data.dtype != input.dtype or data.device != input.device:
             raise Refused(
                 f"moves what it computes from {input.dtype} on {input.device} to {data.dtype} on "
@@ -88,8 +90,8 @@ for _name in ("to", "double", "float", "half", "bfloat16", "type", "type_as", "c
     HANDLERS[_name] = _cast(_name)
 
 
-@handles("mul", "multiply")
-def _mul(r: Recorder, input: Any, other: Any) -> Recorded:
+def mul(r: Recorder, input: Any, other: Any) -> Recorded:
+    """Product of a branch and a constant."""
     if isinstance(input, Recorded) and isinstance(other, Recorded):
         raise Refused(
             "multiplies two branches (or one by itself), which is quadratic, not piecewise linear; "

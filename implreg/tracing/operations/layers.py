@@ -19,18 +19,18 @@ from implreg.tracing.operations.table import (
     scaling,
 )
 from implreg.tracing.program import Shape
-from implreg.tracing.record import BATCH_STATISTICS, Recorded, Recorder, Refused, plain
+from implreg.tracing.record import BATCH_STATISTICS, Recorded, Recorder, Refused, fixed, plain
 
 
 @handles("linear")
 def _linear(r: Recorder, input: Recorded, weight: Tensor, bias: Tensor | None = None) -> Recorded:
     constants_only(weight, bias)
-    weight = weight.detach()
+    weight = fixed(weight)
     return r.affine(
         "linear",
         [input],
         lambda x: functional.linear(x, weight),
-        bias=None if bias is None else bias.detach(),
+        bias=fixed(bias),
         columns=(lambda units: weight.T[units]) if input.ndim == 2 else None,
     )
 
@@ -38,7 +38,7 @@ def _linear(r: Recorder, input: Recorded, weight: Tensor, bias: Tensor | None = 
 @handles("matmul", "mm")
 def _matmul(r: Recorder, input: Any, other: Any) -> Any:
     if isinstance(input, Recorded) and not isinstance(other, Recorded) and other.ndim == 2:
-        return _linear(r, input, other.detach().T)
+        return _linear(r, input, other.T)
     return affine(r, "matmul", torch.matmul, (input, other), {})
 
 
@@ -50,7 +50,7 @@ def _convolution(axes: int) -> Handler:
         *args: Any, **kw: Any,
     ) -> Recorded:  # fmt: skip
         constants_only(weight, bias)
-        weight = weight.detach()
+        weight, bias = fixed(weight), fixed(bias)
         if input.ndim != axes + 2:
             raise Refused(f"takes samples without a batch axis; pass {axes + 2} axes.")
 
@@ -58,7 +58,7 @@ def _convolution(axes: int) -> Handler:
             made: Tensor = function(x, weight, None, *args, **kw)
             return made
 
-        bias = None if bias is None else bias.detach().reshape(-1, *[1] * axes)
+        bias = None if bias is None else bias.reshape(-1, *[1] * axes)
         after = tuple(linear(plain(input)).shape[1:])
         columns = _impulses(weight, tuple(input.shape[1:]), after, *args, **kw)
         return r.affine(f"conv{axes}d", [input], linear, bias=bias, columns=columns)
@@ -116,10 +116,10 @@ def _batch_norm(
     if training or running_mean is None or running_var is None:
         raise Refused(BATCH_STATISTICS)
     axes = [1] * (input.ndim - 2)
-    scale = (running_var.detach() + eps).rsqrt()
-    scale = scale if weight is None else scale * weight.detach()
-    shift = -running_mean.detach() * scale
-    shift = shift if bias is None else shift + bias.detach()
+    scale = (running_var + eps).rsqrt()
+    scale = fixed(scale if weight is None else scale * weight)
+    shift = -running_mean * scale
+    shift = fixed(shift if bias is None else shift + bias)
     scale, shift = scale.reshape(-1, *axes), shift.reshape(-1, *axes)
     moves = scaling(scale, input)
     return r.affine("batch_norm", [input], lambda x: x * scale, bias=shift, moves=moves)

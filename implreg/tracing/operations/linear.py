@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from implreg.tracing.record import BATCH, Function, Recorded, Recorder, Refused, plain
+from implreg.tracing.record import BATCH, Function, Recorded, Recorder, Refused, fixed, plain
 
 _SCALES = (1e-15, 1e-3, -1.0, 1e3, 1e15)  # of points, so that no threshold lies beyond all
 _RELATIVE = {torch.float64: 1e-9, torch.float32: 1e-3}  # error of what is the same
@@ -34,16 +34,16 @@ def affine(r: Recorder, name: str, func: Function, args: Any, kwargs: Any) -> An
     if any(x.ndim == 0 or len(x) != BATCH for x in given):
         raise NotAffine("goes on with what has lost the first axis, that of the samples")
     # As they are now, for what is constant may be written to later.
-    fixed: list[Any] = [
+    constants: list[Any] = [
         x if not isinstance(x, Tensor) else None if isinstance(x, Recorded) else
-        x.detach() if r.holds(x) else x.detach().clone()
+        fixed(x) if r.holds(x) else fixed(x).clone()
         for x in leaves
     ]  # fmt: skip
-    alike = {i for i, x in enumerate(fixed) if isinstance(x, Tensor) and _alike(x)}
+    alike = {i for i, x in enumerate(constants) if isinstance(x, Tensor) and _alike(x)}
 
     def apply(*values: Tensor) -> Any:
         count = len(values[0])
-        filled = list(fixed)
+        filled = list(constants)
         for i in alike if count != BATCH else ():
             filled[i] = filled[i][:1].expand(count, *filled[i].shape[1:])
         for i, value in zip(places, values, strict=True):

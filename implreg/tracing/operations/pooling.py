@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from implreg.tracing.operations.orders import INDICES
 from implreg.tracing.operations.table import HANDLERS, Handler, each
 from implreg.tracing.program import Moves, Shape
 from implreg.tracing.record import Recorded, Recorder, Refused, plain
@@ -64,6 +65,16 @@ def _max_pooling(name: str, axes: int) -> Handler:
     return handle
 
 
+def _with_indices(name: str) -> Handler:
+    def handle(r: Recorder, input: Recorded, *args: Any, **kw: Any) -> tuple[Any, Any]:
+        kw["return_indices"] = False
+        values = HANDLERS[name](r, input, *args, **kw)
+        indices = getattr(functional, f"{name}_with_indices")(plain(input), *args, **kw)[1]
+        return values, r.forbidden(r.why(INDICES), [input], indices)
+
+    return handle
+
+
 def _reaches(
     before: Shape,
     after: Shape,
@@ -116,4 +127,5 @@ def _window_index(shape: Shape, reaches: list[list[range]]) -> Tensor:
 for _n in (1, 2, 3):
     for _name in (f"max_pool{_n}d", f"adaptive_max_pool{_n}d"):
         HANDLERS[_name] = _max_pooling(_name, _n)
+        HANDLERS[f"{_name}_with_indices"] = _with_indices(_name)
     HANDLERS[f"avg_pool{_n}d"] = _average_pooling(f"avg_pool{_n}d", _n)

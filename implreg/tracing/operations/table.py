@@ -25,6 +25,7 @@ from implreg.tracing.record import (
     Refused,
     changed,
     changes,
+    fixed,
     plain,
 )
 
@@ -39,22 +40,23 @@ _WHY_NOT = {
     ", which is not piecewise linear; use ReLU or its kin.": """
         gelu silu mish sigmoid logsigmoid tanh softmax log_softmax softmin softplus elu selu celu
         hardswish exp expm1 log log1p log2 log10 sqrt rsqrt square pow rpow sin cos tan erf softsign
-        tanhshrink reciprocal norm linalg_norm normalize cosine_similarity logsumexp
+        tanhshrink reciprocal normalize cosine_similarity logsumexp
         scaled_dot_product_attention multi_head_attention_forward lstm gru rnn_tanh lstm_cell
         gru_cell rnn_tanh_cell glu var std bilinear prod""",
     ", which divides by a deviation of the sample itself and so is not piecewise linear; use "
     "batch norm in eval mode.": "layer_norm group_norm instance_norm rms_norm local_response_norm",
     ", which is not continuous; use a continuous activation.": """
-        sign heaviside threshold hardshrink round floor ceil trunc frac sgn fmod remainder
+        sign heaviside hardshrink round floor ceil trunc frac sgn fmod remainder
         floor_divide floordiv mod""",
     ", a product of two branches, which is quadratic, not piecewise linear; use a product with a "
     "constant.": "matmul mm bmm einsum tensordot dot inner outer addbmm baddbmm kron cdist",
     ": what the network computes then depends on values in a way that is not read off its "
     "operations (data-dependent control flow); use maximum, minimum or clamp.": """
-        bool item gt lt ge le eq ne where argmax argmin nonzero sort topk argsort any all isnan
-        isfinite tolist numpy array float int index contains equal allclose masked_fill
-        masked_select greater less logical_and logical_or logical_not unique median mode kthvalue
-        cummax cummin bincount searchsorted bucketize iter""",
+        eq ne argmax argmin nonzero argsort any all isnan isfinite contains equal allclose
+        masked_select logical_and logical_or logical_xor unique mode cummax cummin bincount
+        searchsorted bucketize""",
+    ": what is done with the numbers that it takes out cannot be followed; keep the tensor, or its "
+    "detach().": "item tolist numpy array float int index iter",
 }
 
 
@@ -84,7 +86,11 @@ def perform(recorder: Recorder, func: Function, args: Sequence[Any], kwargs: dic
 
 
 def _handled(recorder: Recorder, name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-    kwargs = {_NUMPY_NAMES.get(key, key): value for key, value in kwargs.items()}
+    kwargs = {
+        _NUMPY_NAMES.get(key, key): value
+        for key, value in kwargs.items()
+        if value is not None or key not in ("out", "dtype")
+    }
     try:
         _signature(HANDLERS[name]).bind(recorder, *args, **kwargs)
     except TypeError as error:
@@ -95,8 +101,6 @@ def _handled(recorder: Recorder, name: str, args: Sequence[Any], kwargs: dict[st
 
 
 def _why(name: str, otherwise: str) -> str:
-    if name.endswith("_with_indices"):
-        return "returns indices, which depend on values; use return_indices=False."
     for reason, names in _WHY_NOT.items():
         if name in names.split():
             return f"calls {name}{reason}"
@@ -155,9 +159,10 @@ def constant(value: Any, like: Tensor) -> float | Tensor:
         raise Refused(f"combines its input with a {kind}; use real numbers or tensors of them.")
     if not bool(value.isfinite().all()):
         raise Refused("combines its input with a constant that is not finite; replace it.")
-    if value.numel() == 1 and value.ndim <= like.ndim:
+    value = fixed(value)
+    if value.numel() == 1 and value.ndim <= like.ndim and not value.requires_grad:
         return float(value)
-    value = value.detach().to(dtype=like.dtype, copy=True)  # it may be written to
+    value = value.to(dtype=like.dtype, copy=True)  # it may be written to
     if value.ndim > like.ndim:
         first_axis_moved()
     if value.ndim == like.ndim and (
