@@ -78,7 +78,8 @@ def find_crossings(
         start = pick(height, knot, unit).astype(np.float64)
         end = pick(height, knot + 1, unit).astype(np.float64)
         with np.errstate(divide="ignore", invalid="ignore"):
-            share = np.where(start * end < 0, start / (start - end), start * (end - start) < 0)
+            opposite, falling = np.sign(end) * np.sign(start), np.sign(end - start) * np.sign(start)
+            share = np.where(opposite < 0, start / (start - end), falling < 0)
         begin = times[knot]
         t = begin + (times[knot + 1] - begin) * share
         side = pick(above, knot + 1, unit)

@@ -100,11 +100,12 @@ class Hinges:
 
     def value(self, z: Tensor, on: Sequence[Tensor]) -> Tensor:
         """The function at z, on the sides of the kinks that `on` says."""
-        total = z * self.factor(on, z.dtype)
+        shift: float | Tensor = self.offset
         for above, (at, change) in zip(on, self.kinks, strict=True):
-            if at:
-                total = total - above.to(z.dtype) * change * at
-        return total + self.offset if self.offset else total
+            if at:  # constants first: the large ones of far bounds cancel
+                shift = shift - above.to(z.dtype) * change * at
+        total = z * self.factor(on, z.dtype)
+        return total if isinstance(shift, float) and shift == 0 else total + shift
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,11 @@ def record(network: Network, sample: Tensor, *, differentiable: bool = False) ->
             "by operations that can be traced; look for tensor.data, numpy or a cache."
         )
     operations, output = arranged(recorder.operations, output)
+    if not bool(result.isfinite().all()):  # ordinary again
+        raise InputError(
+            "net must return finite numbers, but some that it returns for the first sample are "
+            "infinite or undefined; mend it."
+        )
     return Program(operations, tuple(sample.shape), output, sample.dtype, sample.device)
 
 

@@ -135,7 +135,9 @@ class Recorder:
             return made
         if not isinstance(tensor, Recorded):
             if tensor._base is not None:
-                raise Refused("writes into a part of a constant; write whole[part] = ... instead.")
+                raise InputError(
+                    self.why("writes into a part of a constant; write whole[part] = ... instead.")
+                )
             tensor = self._adopted(tensor, made.value)
         tensor.value = made.value
         if tensor.of is None:
@@ -191,12 +193,18 @@ class Recorder:
         slope: float | Tensor = 0.0, offset: float = 0.0,
     ) -> Recorded:  # fmt: skip
         """Append a piecewise linear function of every entry."""
+        if bool(plain(x).isinf().any()):
+            raise Refused("computes with infinite numbers, which only a maximum may; use others.")
         shape = tuple(x.shape[1:])
         made = Hinges(self.name(text), text, (x.value,), shape, offset, slope, tuple(kinks))
         return self.add(made, made.at(plain(x)))
 
     def windows(self, text: str, x: Recorded, data: Tensor, index: Tensor) -> Recorded:
-        """Append a maximum over windows."""
+        """Append a maximum over windows; what is always minus infinity is not among the entries."""
+        never = plain(x).flatten(1)[:, index].isneginf().all(0)
+        if bool(never.all(1).any()):
+            raise Refused("has a window of minus infinity alone; give it a finite entry.")
+        index = index.where(~never, index.gather(1, (~never).int().argmax(1, keepdim=True)))
         return self.add(Windows(self.name(text), text, (x.value,), _one(data), index), data)
 
     def forbidden(self, why: str, inputs: Sequence[Recorded], data: Tensor) -> Recorded:
@@ -235,23 +243,30 @@ class Recorder:
 
     def call(self, func: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """Run a function of recorded tensors and note what it does."""
-        try:
-            return self._perform(self, func, args, kwargs)
-        except Refused as refused:
-            why = self.why(refused)
-        given = recorded((args, kwargs))
-
-        def wrapped(x: Any) -> Any:
-            if not isinstance(x, Tensor):
-                raise InputError(why) from None
-            return self.forbidden(why, given, x)
-
-        in_place = changes(func, kwargs)
+        given, in_place = recorded((args, kwargs)), changes(func, kwargs)
+        why = next((why for x in given if (why := self._lost(x))), "")
+        if not why:
+            try:
+                return self._perform(self, func, args, kwargs)
+            except Refused as refused:
+                why = self.why(refused)
         try:  # it may be that the output does not depend on it
             made = (changed(func) if in_place else func)(*plain(args), **plain(kwargs))
         except Exception:
             raise InputError(why) from None
-        return self.becomes(args[0], wrapped(made)) if in_place else tree_map(wrapped, made)
+        if not all(isinstance(x, Tensor) for x in tree_leaves(made)):
+            try:  # a question about it, which may have an answer
+                return self._perform(self, func, args, kwargs)
+            except Refused as refused:
+                raise InputError(self.why(refused)) from None
+        if in_place:
+            return self.becomes(args[0], self.forbidden(why, given, made))
+        return tree_map(lambda x: self.forbidden(why, given, x), made)
+
+    def _lost(self, x: Recorded) -> str:
+        """Why no output may depend on x, where that is so, and x is not a choice either."""
+        operation = self.operations[x.value - 1] if x.value and x.above is None else None
+        return operation.why if isinstance(operation, Forbidden) else ""
 
     @contextlib.contextmanager
     def listening(self, net: nn.Module) -> Iterator[None]:

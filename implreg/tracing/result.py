@@ -4,7 +4,8 @@ import os
 import zipfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -13,8 +14,28 @@ from torch import Tensor
 
 from implreg.checks import check_positions
 from implreg.errors import InputError
+from implreg.tracing.program import Program
+
+if TYPE_CHECKING:
+    from implreg.tracing.certificate import Certificate
 
 _FORMAT = 1  # of saved traces
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What was traced: a network as a program, and the ends of all segments, (P * N, *input).
+
+    It stays in memory: copies of a trace, in files or in other processes, do without it.
+    """
+
+    program: Program
+    x0: Tensor
+    x1: Tensor
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        """Become None."""
+        return type(None), ()
 
 
 @dataclass(frozen=True)
@@ -42,6 +63,7 @@ class Trace:
         ends: outputs at the end of each path, (P, C).
         lengths: Euclidean length of each segment, by path and then along it, (P * N,).
         layers: qualified names of the layers that `layer` counts.
+        source: what was traced, for `certify` and `replay`; None in a trace from a file.
 
     >>> import implreg as ir
     >>> trace = ir.trace(ir.mlp(3, 50, 2, seed=0), (torch.ones(3, 3), -torch.eye(3)))
@@ -63,6 +85,7 @@ class Trace:
     ends: Tensor
     lengths: Tensor
     layers: tuple[str, ...]
+    source: Source | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         """Number of paths, P."""
@@ -124,13 +147,17 @@ class Trace:
         here = (self.path >= start) & (self.path < stop)
         pieces = (self.piece_path >= start) & (self.piece_path < stop)
         number = self.segments
+        lanes, source = slice(start * number, stop * number), self.source
+        if source is not None:
+            source = replace(source, x0=source.x0[lanes], x1=source.x1[lanes])
         return replace(
             self,
+            source=source,
             **{k: getattr(self, k)[here] for k in ("t", "segment", "layer", "unit", "gaps")},
             path=self.path[here] - start,
             **{k: getattr(self, k)[pieces] for k in ("piece_start", "slopes", "values")},
             ends=self.ends[start:stop],
-            lengths=self.lengths[start * number : stop * number],
+            lengths=self.lengths[lanes],
         )
 
     def at(self, t: Tensor, path: int = 0) -> Tensor:
@@ -175,6 +202,37 @@ class Trace:
         names = [self.layers[i] for i in self.layer.tolist()]
         return switch_table(self.path, self.t, names, self.unit, self.gaps)
 
+    def certify(self, *, exact: bool = True, progress: bool | None = None) -> "Certificate":
+        r"""Prove that no switch is missed and none invented, as far as that can be proved.
+
+        Around every switch lies a bracket of t, in which the unit's side is proved to change and
+        that of every other unit is proved not to; between the brackets no unit changes. The network
+        is what its floating-point numbers say; layers that are products of several of these, such
+        as batch norm, are the matrices that double precision makes of them. It is computed with
+        bounds of all rounding, and in rational numbers where these bounds are too wide.
+
+        Layers are dense matrices here: it is for networks of up to some ten thousand units.
+
+        Args:
+            exact: take rational numbers for what floating-point numbers cannot decide; slow where
+                layers are wide.
+            progress: show a progress bar; by default only if it takes longer than two seconds.
+
+        Returns:
+            What was proved of each switch, and the switches that the trace has missed.
+
+        Raises:
+            InputError: the trace is from a file and does not know its network, or is in float32.
+
+        >>> import implreg as ir
+        >>> trace = ir.trace(ir.mlp(3, 50, 2, seed=0), (torch.ones(1, 3), -torch.eye(3)[:1]))
+        >>> trace.certify().holds
+        True
+        """
+        from implreg.tracing.certificate import certify
+
+        return certify(self, exact=exact, progress=progress)
+
     def save(self, file: str | os.PathLike[str]) -> None:
         """Write the trace to a file that `Trace.load` and `numpy.load` read (npz).
 
@@ -188,9 +246,7 @@ class Trace:
         name = os.fspath(file)
         if not name.endswith(".npz"):
             raise InputError(f"file must end with .npz, got {name}; name it for example trace.npz.")
-        held = {
-            f.name: getattr(self, f.name).cpu().numpy() for f in fields(self) if f.name != "layers"
-        }
+        held = {name: getattr(self, name).cpu().numpy() for name in _TENSORS}
         np.savez(name, format=np.int64(_FORMAT), layers=np.asarray(self.layers, dtype=str), **held)
 
     @classmethod
@@ -208,11 +264,7 @@ class Trace:
             with np.load(name, allow_pickle=False) as held:
                 version = int(held["format"])
                 layers = tuple(str(x) for x in held["layers"])
-                tensors = {
-                    f.name: torch.from_numpy(held[f.name])
-                    for f in fields(cls)
-                    if f.name != "layers"
-                }
+                tensors = {name: torch.from_numpy(held[name]) for name in _TENSORS}
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             what = getattr(error, "strerror", None) or type(error).__name__
             raise InputError(
@@ -224,7 +276,10 @@ class Trace:
                 f"file must be a trace of format {_FORMAT}, but {name} has format {version}; "
                 f"install the implreg that wrote it, or trace again."
             )
-        return cls(**tensors, layers=layers)
+        return cls(layers=layers, source=None, **tensors)
+
+
+_TENSORS = [f.name for f in fields(Trace) if f.name not in ("layers", "source")]
 
 
 def switch_table(

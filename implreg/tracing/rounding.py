@@ -6,6 +6,7 @@ from torch import Tensor
 from implreg.tracing.program import Affine, Hinges, Program
 
 _DRAWS = 3  # of random signs
+_FAR = 64  # times the size of the largest entry of a window, from which on another cannot win
 
 
 def roughness(program: Program, *points: Tensor) -> dict[int, Tensor]:
@@ -44,7 +45,9 @@ def roughness(program: Program, *points: Tensor) -> dict[int, Tensor]:
                 stacked.append(torch.cat([value, terms.flatten(0, 2)]))
             every = operation.linear(*stacked)
             made, drawn = every[: len(x)], every[len(x) :]
-            size, error = drawn.reshape(2, _DRAWS, count, *operation.shape).square().mean(1).sqrt()
+            drawn = drawn.reshape(2, _DRAWS, count, *operation.shape)
+            most = drawn.abs().amax(1, keepdim=True)  # so that no square is beyond all bounds
+            size, error = (drawn / most.where(most > 0, 1)).square().mean(1).sqrt() * most[:, 0]
             bias = x.new_zeros(()) if operation.bias is None else operation.bias
             made, size, error = made + bias, size + bias.abs(), error + eps * bias.abs()
         elif isinstance(operation, Hinges):
@@ -54,9 +57,12 @@ def roughness(program: Program, *points: Tensor) -> dict[int, Tensor]:
             off = (operation.at(z + e) - made).abs().maximum((made - operation.at(z - e)).abs())
             error = largest(off)
         else:
-            made, size, error = (
-                a.flatten(1)[:, operation.index].amax(-1) for a in (*values, *sizes, *errors)
-            )
+            entries, a, e = (x[0].flatten(1)[:, operation.index] for x in (values, sizes, errors))
+            made, best = entries.max(-1, keepdim=True)
+            # What never comes near the largest has no say, however large it is.
+            within = _FAR * a.repeat(len(points), 1, 1).gather(-1, best)
+            near = (entries >= made - within).view(len(points), *a.shape).any(0)
+            made, size, error = (x.amax(-1) for x in (entries, a * near, e * near))
         known[i + 1] = tuple(a.reshape(len(a), *operation.shape) for a in (made, size, error))
         for value in {*operation.inputs} - wanted:
             if program.last_use[value] == i:

@@ -17,7 +17,7 @@ from implreg.tracing.paths import Paths, segments
 from implreg.tracing.program import Program, Windows
 from implreg.tracing.read import first_line, record
 from implreg.tracing.refine import Part, Refiner
-from implreg.tracing.result import Trace, switch_table
+from implreg.tracing.result import Source, Trace, switch_table
 from implreg.tracing.rounding import roughness
 from implreg.tracing.state import flat
 
@@ -29,6 +29,7 @@ _SHARE = 0.5  # of the free memory, unless the caller says otherwise
 _CHECKED = 8  # paths whose values are compared with the network's own, at _POINTS points each
 _POINTS = 4
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kMGT]?)(i?)B?\s*")
+_ROUGH = 1e4  # times as far off as they typically are, outputs may be
 _DELAY = 2  # seconds before a progress bar shows
 
 
@@ -241,6 +242,7 @@ class Tracer:
             ends=ends[:lanes][number - 1 :: number],
             lengths=(self.x1 - self.x0).flatten(1).norm(dim=1)[:lanes],
             layers=tuple(self.program.operations[i].name for i in self.program.sites),
+            source=Source(self.program, self.x0[:lanes], self.x1[:lanes]),
         )
 
     def interrupted(self, parts: list[Part]) -> Interrupted:
@@ -376,9 +378,8 @@ class _Comparison:
         if self._agrees(self._seen):
             return
         # Outputs that are zero up to rounding are as rough as what they are sums of.
-        rough = roughness(self._program, self._points)[self._program.output].max()
-        self._scale = self._scale.maximum(rough / torch.finfo(rough.dtype).eps)
-        if self._agrees(self._seen):
+        rough = flat(roughness(self._program, self._points)[self._program.output])
+        if bool(((self._seen - self._own).abs() <= _ROUGH * rough).all()):
             return
         read = flat(self._program.values(self._points)[self._program.output])
         why = (

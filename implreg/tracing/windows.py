@@ -59,16 +59,16 @@ class _Envelopes:
         index = operation.index
         self.slopes = stretch.slopes(operation.inputs[0])[:, :, index]  # (P, K, n, w)
         self.z = z[:, :, index]  # (P, K + 1, n, w)
-        self.slack = tolerance[:, index].amax(dim=-1)  # (P, n)
+        self.slack = tolerance[:, index]  # (P, n, w); two entries differ by what both allow
         self.knots = on_device(stretch.knots, index)
         self.short = _NO_LENGTH * torch.finfo(z.dtype).eps
         self.long = np.diff(stretch.knots) > self.short  # (P, K)
 
-        slack = self.slack[:, None, :, None]
-        top = self.z >= self.z.amax(dim=-1, keepdim=True) - slack
+        slack = self.slack[:, None]
+        top = _largest(self.z, slack)
         all_along = top[:, :-1] & top[:, 1:]
-        steepest = torch.where(all_along, self.slopes, -torch.inf).amax(dim=-1, keepdim=True)
-        winner = (all_along & (self.slopes >= steepest - slack)).to(torch.int8).argmax(dim=-1)
+        steepest = _largest(torch.where(all_along, self.slopes, -torch.inf), slack)
+        winner = (all_along & steepest).to(torch.int8).argmax(dim=-1)
         decided = all_along.any(dim=-1)
         # The winners at the start and at the end of each piece, (P, K, n).
         self.first = torch.where(decided, winner, _steepest(self.slopes, top[:, :-1]))
@@ -77,7 +77,8 @@ class _Envelopes:
     def tied(self, path: Tensor | int, piece: Tensor | int, unit: Tensor, winner: Tensor) -> Tensor:
         """Which entries equal the winner along a piece, itself among them, (..., w)."""
         lines = (self.slopes, self.z[:, :-1], self.z[:, 1:])
-        own, slack = winner[:, None], self.slack[path, unit][:, None]
+        own, slack = winner[:, None], self.slack[path, unit]
+        slack = slack + slack.gather(1, own)
         found = [line[path, piece, unit] for line in lines]
         near = [(line - line.gather(1, own)).abs() <= slack for line in found]
         return near[0] & near[1] & near[2]
@@ -134,13 +135,20 @@ class _Envelopes:
             # The winner at the end may tie with what was found; and rounding may hide its coming.
             at = torch.stack([following, goal], dim=1)
             apart = torch.maximum(_apart(v, at), _apart(s, at))
-            there = (apart <= slack) | (t >= stop) | (order == wide - 1)
+            allowed = slack.gather(1, at).sum(dim=1)
+            there = (apart <= allowed) | (t >= stop) | (order == wide - 1)
             following = torch.where(there, goal, following)
             yield row, torch.minimum(t, stop), unit, torch.full_like(unit, order), following
             on = (following != goal).nonzero().flatten()
             row, unit, goal, v, s, begin, stop, slack, now = (
                 x[on] for x in (row, unit, goal, v, s, begin, stop, slack, following)
             )
+
+
+def _largest(entries: Tensor, slack: Tensor) -> Tensor:
+    """Which entries are the largest, but for rounding, (..., w)."""
+    most, which = entries.max(dim=-1, keepdim=True)
+    return entries >= most - slack - slack.expand_as(entries).gather(-1, which)
 
 
 def _apart(lines: Tensor, pair: Tensor) -> Tensor:

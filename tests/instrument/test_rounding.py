@@ -1,14 +1,18 @@
-"""Zeros up to rounding, whatever the size of a unit and of an output."""
+"""Zeros up to rounding, whatever the size of a unit and of an output; constants out of reach."""
 
 import copy
+from collections.abc import Callable
 from itertools import pairwise
+from math import inf
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn import functional
 
+from implreg.errors import InputError
 from implreg.networks import Initialisation, mlp
 from implreg.tracing import read, trace
 from implreg.tracing.rounding import roughness
@@ -103,3 +107,99 @@ def test_roughness_of_a_sum_does_not_depend_on_what_else_there_is() -> None:
     both, alone = roughness(program, x, y), roughness(program, x[2:3], y[2:3])
     for value, off in both.items():
         torch.testing.assert_close(off[2:3], alone[value], rtol=1e-9, atol=0)
+
+
+class Function(nn.Module):
+    """A function of what a layer makes."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.layer, self.function = nn.Linear(6, 16, dtype=torch.float64), function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self.layer(x))
+
+
+def _paths(length: float = 1.0) -> tuple[Tensor, Tensor]:
+    random = torch.Generator().manual_seed(3)
+    x0, way = torch.randn(2, 4, 6, generator=random, dtype=torch.float64)
+    return x0, x0 + length * way
+
+
+MASK = torch.arange(16) % 3 == 0
+RISING = torch.linspace(1, 2, 16, dtype=torch.float64)
+FAR = [1e6, 1e9, 1e15, torch.finfo(torch.float32).max, torch.finfo(torch.float64).max / 2, inf]
+
+
+def _with_rows(h: Tensor, value: float) -> Tensor:
+    return torch.cat([h, torch.full((len(h), 3), value, dtype=h.dtype)], 1)
+
+
+@pytest.mark.parametrize("far", FAR)
+@pytest.mark.parametrize(
+    ("function", "near"),
+    [
+        (
+            lambda h, b: h - h.masked_fill(MASK, -b).amax(1, True),
+            lambda h: h - _rest(h).amax(1, True),
+        ),
+        (
+            lambda h, b: (h + torch.zeros(16).double().masked_fill(MASK, -b)).amax(1, True),
+            lambda h: _rest(h).amax(1, True),
+        ),
+        (lambda h, b: _with_rows(h, -b).view(len(h), 1, -1).max(2)[0], lambda h: h.amax(1, True)),
+        (lambda h, b: _with_rows(h, b).amin(1, True), lambda h: h.amin(1, True)),
+        (
+            lambda h, b: functional.max_pool1d(functional.pad(h[:, None], (2, 1), value=-b), 3, 2),
+            lambda h: functional.max_pool1d(functional.pad(h[:, None], (2, 1), value=-9.0), 3, 2),
+        ),
+        (lambda h, b: h.clamp(-b, b).relu(), lambda h: h.relu()),
+        (lambda h, b: functional.hardtanh(h, -0.5, b), lambda h: h.clamp(min=-0.5)),
+        (
+            lambda h, b: torch.maximum(h, torch.full((16,), -b, dtype=h.dtype)).relu(),
+            lambda h: h.relu(),
+        ),
+        (lambda h, b: torch.maximum(-b * RISING, h).relu(), lambda h: h.relu()),
+        (lambda h, b: torch.minimum(h, b * RISING).relu(), lambda h: h.relu()),
+    ],
+)
+@pytest.mark.parametrize("length", [1.0, 1e-5])
+def test_what_is_out_of_reach_changes_nothing(
+    function: Callable[[Tensor, float], Tensor], near: Callable[[Tensor], Tensor], far: float,
+    length: float,
+) -> None:  # fmt: skip
+    paths = _paths(length)
+    found, expected = (trace(Function(f), paths) for f in (lambda h: function(h, far), near))
+    assert torch.equal(found.switches, expected.switches)
+    torch.testing.assert_close(found.t, expected.t, atol=1e-13 / length, rtol=0)
+    torch.testing.assert_close(found.slopes, expected.slopes, atol=1e-13, rtol=1e-12)
+
+
+def _rest(h: Tensor) -> Tensor:
+    return h[:, ~MASK]
+
+
+@pytest.mark.parametrize("power", [-250, -170, -100, 100, 160, 250])
+def test_no_scale_is_too_small_or_too_large(power: int) -> None:
+    paths, scale = _paths(), 10.0**power
+    found = trace(Function(lambda h: (h * scale).relu() * (1 / scale)), paths)
+    expected = trace(Function(lambda h: h.relu()), paths)
+    assert torch.equal(found.unit, expected.unit)
+    torch.testing.assert_close(found.t, expected.t, atol=1e-13, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("function", "told"),
+    [
+        (lambda h: _with_rows(h, -inf).relu(), "computes with infinite numbers"),
+        (lambda h: _with_rows(h, -inf), "must return finite numbers"),
+        (lambda h: _with_rows(h, -inf)[:, 16:].amax(1, True), "minus infinity alone"),
+        (lambda h: _with_rows(h, inf).amax(1, True), "must return finite numbers"),
+    ],
+)
+def test_infinite_numbers_that_count_are_refused(
+    function: Callable[[Tensor], Tensor], told: str
+) -> None:
+    with pytest.raises(InputError, match=told):
+        trace(Function(function), _paths())

@@ -892,8 +892,9 @@ def test_save_and_load(tmp_path: Path) -> None:
     traced.save(tmp_path / "trace.npz")
     again = Trace.load(tmp_path / "trace.npz")
     assert again.layers == traced.layers
+    assert again.source is None
     for field in dataclasses.fields(Trace):
-        if field.name != "layers":
+        if field.name not in ("layers", "source"):
             assert torch.equal(getattr(again, field.name), getattr(traced, field.name))
 
 

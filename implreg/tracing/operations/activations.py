@@ -1,12 +1,14 @@
 """Activations, and the larger or smaller of two branches."""
 
+from math import inf, isfinite
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from implreg.tracing.operations.arithmetic import add, sub
-from implreg.tracing.operations.table import constants_only, handles
-from implreg.tracing.record import Recorded, Recorder, Refused, fixed
+from implreg.tracing.operations.arithmetic import add, neg, sub
+from implreg.tracing.operations.table import constant, constants_only, handles
+from implreg.tracing.record import Recorded, Recorder, Refused, fixed, plain
 
 
 @handles("relu")
@@ -85,7 +87,10 @@ def _hardtanh(
 def _between(r: Recorder, text: str, x: Recorded, low: float, high: float) -> Recorded:
     if low >= high:
         raise Refused(f"has the bounds {low:g} and {high:g}; the first must be below the second.")
-    return r.hinges(text, x, offset=low, kinks=[(low, 1.0), (high, -1.0)])
+    kinks = [(at, change) for at, change in ((low, 1.0), (high, -1.0)) if isfinite(at)]
+    if low > -inf:
+        return r.hinges(text, x, offset=low, kinks=kinks)
+    return r.hinges(text, x, slope=1.0, kinks=kinks) if kinks else r.wrap(plain(x).clone(), x.value)
 
 
 @handles("clamp", "clip", "clamp_min")
@@ -93,11 +98,8 @@ def _clamp(r: Recorder, input: Recorded, min: Any = None, max: Any = None) -> Re
     if isinstance(min, Tensor) or isinstance(max, Tensor):
         low = input if min is None else maximum(r, input, min)
         return low if max is None else minimum(r, low, max)
-    if min is not None and max is not None:
-        return _between(r, "clamp", input, float(min), float(max))
-    if min is not None:
-        return r.hinges("clamp", input, offset=float(min), kinks=[(float(min), 1.0)])
-    return r.hinges("clamp", input, slope=1.0, kinks=[(float(max), -1.0)])
+    least, most = -inf if min is None else float(min), inf if max is None else float(max)
+    return _between(r, "clamp", input, least, most)
 
 
 @handles("clamp_max")
@@ -108,10 +110,28 @@ def _clamp_max(r: Recorder, input: Recorded, max: Any) -> Recorded:
 @handles("maximum", "fmax")
 def maximum(r: Recorder, input: Any, other: Any) -> Recorded:
     """The larger of two branches, or of a branch and a constant."""
-    return add(r, other, r.hinges("maximum", sub(r, input, other), kinks=[(0.0, 1.0)]))
+    x, bound = (input, other) if isinstance(input, Recorded) else (other, input)
+    if isinstance(bound, Recorded):
+        return add(r, bound, r.hinges("maximum", sub(r, x, bound), kinks=[(0.0, 1.0)]))
+    least = constant(bound, x, finite=False)
+    if not isinstance(least, Tensor):
+        return _between(r, "maximum", x, least, inf)
+    shape = torch.broadcast_shapes(x.shape[1:], least.shape)
+    least = least.expand(shape)
+
+    def beside(x: Tensor) -> Tensor:
+        x = x.expand(len(x), *shape)
+        return torch.stack([x, torch.zeros_like(x)], 1)
+
+    pair = r.affine("maximum", [x], beside, bias=torch.stack([torch.zeros_like(least), least]))
+    index = torch.arange(2 * least.numel(), device=x.device).view(2, -1).T
+    return r.windows("maximum", pair, plain(pair).amax(1), index)
 
 
 @handles("minimum", "fmin")
 def minimum(r: Recorder, input: Any, other: Any) -> Recorded:
     """The smaller, likewise."""
-    return sub(r, input, r.hinges("minimum", sub(r, input, other), kinks=[(0.0, 1.0)]))
+    if isinstance(input, Recorded) and isinstance(other, Recorded):
+        return sub(r, input, r.hinges("minimum", sub(r, input, other), kinks=[(0.0, 1.0)]))
+    opposite = (neg(r, x) if isinstance(x, Recorded) else -x for x in (input, other))
+    return neg(r, maximum(r, *opposite))

@@ -29,7 +29,7 @@ def add(r: Recorder, input: Any, other: Any, *, alpha: float = 1) -> Recorded:
         return r.affine("add", [input, other], lambda x, y: torch.add(x, y, alpha=alpha))
     if not isinstance(input, Recorded):
         return add(r, _scaled(r, other, alpha), input)
-    return _shifted(r, "add", input, constant(other, input), alpha)
+    return _shifted(r, "add", input, constant(other, input, finite=False), alpha)
 
 
 def _shifted(
@@ -60,6 +60,14 @@ def _same(r: Recorder, input: Recorded, *args: Any, **kw: Any) -> Recorded:
 @handles("clone")
 def _clone(r: Recorder, input: Recorded, *args: Any, **kw: Any) -> Recorded:
     return r.wrap(input, input.value)
+
+
+@handles("copy")
+def _copy(r: Recorder, input: Any, src: Any, non_blocking: bool = False) -> Any:
+    if not isinstance(src, Recorded):
+        return src.expand_as(input)
+    shape = tuple(input.shape[1:])
+    return r.affine("copy", [src], lambda x: x.expand(len(x), *shape).clone())
 
 
 @handles("contiguous")
@@ -117,6 +125,6 @@ def _div(r: Recorder, input: Any, other: Any, *, rounding_mode: str | None = Non
     if rounding_mode is not None:
         raise Refused("rounds a quotient, which is not continuous; use an ordinary division.")
     divisor = constant(other, input)
-    if not bool(torch.as_tensor(divisor).all()):
+    if not bool(torch.as_tensor(divisor, dtype=torch.float64).all()):
         raise Refused("divides by zero; divide by another constant.")
     return _scaled(r, input, 1.0 / divisor, "div")

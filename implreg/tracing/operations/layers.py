@@ -132,6 +132,6 @@ def _batch_norm(
 def _dropout(
     r: Recorder, input: Recorded, p: float = 0.5, training: bool = True, inplace: bool = False
 ) -> Recorded:
-    if training:
+    if training and p:
         raise Refused("is dropout in training mode, which is random; call net.eval().")
     return input  # not another tensor: what is written into one, the other has too

@@ -85,9 +85,20 @@ class _Try:
             for _ in range(2)
         )
         start, at_a, at_b = (function(*x) for x in (map(torch.zeros_like, given), a, b))
-        self._function, self._shapes, self.bias = function, [x.shape[1:] for x in given], None
+        self._shapes, self.bias = [x.shape[1:] for x in given], None
         if not isinstance(start, Tensor) or start.dtype != given[0].dtype:
             raise NotAffine(f"returns {getattr(start, 'dtype', type(start).__name__)}")
+        bias = start
+        if start.ndim and bool(start.isinf().any()):  # constants, which a maximum may read
+            infinite, whole = start[:1].isinf(), function
+            if not all(torch.equal(x.isinf(), start.isinf()) for x in (at_a, at_b)):
+                raise NotAffine("is infinite for some inputs, and not for all")
+
+            def function(*values: Tensor) -> Any:
+                return whole(*values).masked_fill(infinite, 0.0)
+
+            start, at_a, at_b = (x.masked_fill(infinite, 0.0) for x in (start, at_a, at_b))
+        self._function = function
         self.read = []
         for i in range(len(given)):
             others = (function(*a[:i], x * b[i], *a[i + 1 :]) for x in _SCALES)
@@ -112,7 +123,8 @@ class _Try:
             )
         if not _same(start[0], start[1]):
             raise Refused("uses a constant that differs from sample to sample; use one for all.")
-        self.bias = start[0].clone() if bool(start.any()) else None
+        self._shift = start[0].clone() if bool(start.any()) else None
+        self.bias = bias[0].clone() if bool(bias.any()) else None
 
         def each(*rows: Tensor) -> Any:
             return function(*(row.expand(BATCH, *row.shape) for row in rows))[0]
@@ -130,7 +142,7 @@ class _Try:
         for i, value in zip(self.read, values, strict=True):
             every[i] = value
         made: Tensor = self._function(*every)
-        return made if self.bias is None else made - self.bias
+        return made if self._shift is None else made - self._shift
 
     def append(self, r: Recorder, name: str, given: Sequence[Recorded], made: Tensor) -> Any:
         """Append it and return its result: that which was made, if nothing is read."""

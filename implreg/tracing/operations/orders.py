@@ -103,6 +103,7 @@ def _sorted(
     Batcher's merge exchange sort, all pairs of a round at once. A comparison of entries neither of
     which comes to be in such a place switches with a gap of zero, like what loses a max pool.
     """
+    x = r.wrap(plain(x).clone(), x.value)  # another tensor, even of a single entry
     rounds, used = [], set(wanted)
     for pairs in reversed(_exchanges(x.shape[axis])):
         rounds.append([pair for pair in pairs if not used.isdisjoint(pair)])

@@ -64,7 +64,7 @@ def perform(recorder: Recorder, func: Function, args: Sequence[Any], kwargs: dic
     """Run `func` on recorded tensors and append what it does to the recorder."""
     if getattr(func, "__name__", "") == "__get__":
         return _property(recorder, func.__self__.__name__, args[0])  # type: ignore[attr-defined]
-    called = getattr(func, "__name__", str(func))
+    called = getattr(func, "__name__", str(func)).split(".")[0]  # without an overload's name
     in_place = changes(func, kwargs)
     name = "item" if called == "__float__" else called.strip("_")  # not the method float()
     if name in ("iadd", "isub", "imul", "itruediv", "idiv", "radd", "rmul"):
@@ -150,14 +150,14 @@ def axes_of(dim: Any, ndim: int) -> tuple[int, ...]:
     return tuple(axis_of(int(d), ndim) for d in (dim if isinstance(dim, Sequence) else (dim,)))
 
 
-def constant(value: Any, like: Tensor) -> float | Tensor:
+def constant(value: Any, like: Tensor, *, finite: bool = True) -> float | Tensor:
     """A constant as a number, or as a tensor that broadcasts to one sample of `like`."""
     if isinstance(value, Real):
         value = torch.tensor(float(value), dtype=torch.float64)
     if not isinstance(value, Tensor) or value.is_complex():
         kind = f"tensor of {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
         raise Refused(f"combines its input with a {kind}; use real numbers or tensors of them.")
-    if not bool(value.isfinite().all()):
+    if bool(value.isnan().any()) or (finite and bool(value.isinf().any())):
         raise Refused("combines its input with a constant that is not finite; replace it.")
     value = fixed(value)
     if value.numel() == 1 and value.ndim <= like.ndim and not value.requires_grad:
