@@ -26,6 +26,7 @@ from .networks import mlp as mlp
 from .networks import residual_mlp as residual_mlp
 from .networks import resnet as resnet
 from .networks import vgg as vgg
+from .tracing import Certificate as Certificate
 from .tracing import Interrupted as Interrupted
 from .tracing import Pairs as Pairs
 from .tracing import Program as Program

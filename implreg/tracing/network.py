@@ -67,6 +67,11 @@ class Network:
         inner = {plain_name(name): module for name, module in net.named_modules() if name}
         self._inner = inner.get(str(output))
 
+    @property
+    def tensors(self) -> list[Tensor]:
+        """Its parameters and buffers, in `dtype`."""
+        return list(self._tensors.values())
+
     def __call__(self, x: Any) -> Tensor:
         """What is traced, for samples (N, *input).
 

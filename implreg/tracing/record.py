@@ -111,7 +111,7 @@ class Recorder:
         return self._adopted(plain(data).as_subclass(Tensor), index)
 
     def _adopted(self, tensor: Tensor, index: int) -> Recorded:
-        self._made.append((tensor, type(tensor), _writes(tensor)))
+        self._made.append((tensor, type(tensor), writes(tensor)))
         tensor.__class__ = Recorded
         assert isinstance(tensor, Recorded)
         tensor.value, tensor.recorder, tensor.of, tensor.views = index, self, None, []
@@ -287,7 +287,7 @@ class Recorder:
         handles = [register_module_forward_pre_hook(enter), register_module_forward_hook(leave)]
         try:
             yield
-            if any(_writes(plain(x)) != before for x, _, before in self._made):
+            if any(writes(plain(x)) != before for x, _, before in self._made):
                 raise InputError(f"net must be piecewise linear, but it {_NOT_FOLLOWED}")
         finally:
             for handle in handles:
@@ -310,7 +310,7 @@ def _why_not(module: nn.Module) -> str:
     return ""
 
 
-def _writes(tensor: Tensor) -> int:
+def writes(tensor: Tensor) -> int:
     """How often a tensor, or another of its entries, was written to; 0 where that is not known."""
     return 0 if tensor.is_inference() else tensor._version
 

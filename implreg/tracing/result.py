@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from implreg.checks import check_positions
 from implreg.errors import InputError
 from implreg.tracing.program import Program
+from implreg.tracing.record import writes
 
 if TYPE_CHECKING:
     from implreg.tracing.certificate import Certificate
@@ -24,14 +25,19 @@ _FORMAT = 1  # of saved traces
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """What was traced: a network as a program, and the ends of all segments, (P * N, *input).
+    """What was traced; it stays in memory: copies of a trace, in files, do without it.
 
-    It stays in memory: copies of a trace, in files or in other processes, do without it.
+    Attributes:
+        program: the network.
+        x0: where all segments start, (P * N, *input).
+        x1: where they end.
+        tensors: of the network, and how often each had been written to.
     """
 
     program: Program
     x0: Tensor
     x1: Tensor
+    tensors: tuple[tuple[Tensor, int], ...]
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         """Become None."""
@@ -104,7 +110,7 @@ class Trace:
     @property
     def piece_path(self) -> Tensor:
         """Which path each piece lies on, (S + P * N,)."""
-        return self._piece_segment // self.segments
+        return self.piece_segment // self.segments
 
     @property
     def piece_end(self) -> Tensor:
@@ -121,7 +127,7 @@ class Trace:
         return pieces.cumsum(0) - pieces
 
     @property
-    def _piece_segment(self) -> Tensor:
+    def piece_segment(self) -> Tensor:
         """Row of `lengths` that each piece belongs to, (S + P * N,)."""
         number = len(self.lengths)
         switches = torch.bincount(self.path * self.segments + self.segment, minlength=number)
@@ -190,7 +196,7 @@ class Trace:
         return replace(
             self,
             gaps=self.gaps / self.lengths[segment, None],
-            slopes=self.slopes / self.lengths[self._piece_segment, None],
+            slopes=self.slopes / self.lengths[self.piece_segment, None],
         )
 
     def to_table(self) -> pd.DataFrame:
@@ -201,6 +207,57 @@ class Trace:
         """
         names = [self.layers[i] for i in self.layer.tolist()]
         return switch_table(self.path, self.t, names, self.unit, self.gaps)
+
+    def _traced(self) -> Source:
+        """What was traced, if it is known and as it was."""
+        if self.source is None:
+            raise InputError(
+                "trace must know its network and its paths, which files do not keep, but it is "
+                "from a file or a copy; trace again."
+            )
+        if any(writes(tensor) != before for tensor, before in self.source.tensors):
+            raise InputError(
+                "trace must be of the network as it is now, but its parameters or buffers have "
+                "changed since; trace again."
+            )
+        return self.source
+
+    def replay(self, net: nn.Module, *, output: int | str | None = None) -> "Trace":
+        r"""The same paths as functions of the numbers of a network, to be differentiated in them.
+
+        The pattern of switches is kept: which unit switches after which, on which path. Then
+        breakpoints, slopes, gaps and values are rational functions of the weights, and with them
+        all measures, so that these can be parts of a loss. What is returned is the trace of `net`
+        as long as its own pattern is that of the trace, as it is for the network that was traced;
+        its derivatives are then those of the trace. Where two switches change places, a unit comes
+        to switch, or a switch leaves the path, the trace is not differentiable (the slopes are not
+        even continuous in general at a fixed t, though the outputs are), and gradients are those of
+        the pattern that was traced. The number of switches has no derivative.
+
+        All pieces go through the network at once: for few paths of networks that fit in memory that
+        many times.
+
+        Args:
+            net: the network that was traced, or one of the same make. Its parameters get gradients.
+            output: as it was for the trace.
+
+        Returns:
+            A trace whose floating-point tensors have gradients, in the type of the arithmetic.
+
+        Raises:
+            InputError: the trace is from a file, or the traced network has changed since; `net` is
+                of another make.
+
+        >>> import implreg as ir
+        >>> net = ir.mlp(3, 50, 1, seed=0)
+        >>> again = ir.trace(net, (torch.ones(1, 3), -torch.eye(3)[:1])).replay(net)
+        >>> ir.deflection(again).sum().backward()
+        >>> net[0].weight.grad.shape
+        torch.Size([50, 3])
+        """
+        from implreg.tracing.replay import replay
+
+        return replay(self, self._traced(), net, output)
 
     def certify(self, *, exact: bool = True, progress: bool | None = None) -> "Certificate":
         r"""Prove that no switch is missed and none invented, as far as that can be proved.
@@ -222,7 +279,7 @@ class Trace:
             What was proved of each switch, and the switches that the trace has missed.
 
         Raises:
-            InputError: the trace is from a file and does not know its network, or is in float32.
+            InputError: the trace is from a file or in float32; the network has changed since.
 
         >>> import implreg as ir
         >>> trace = ir.trace(ir.mlp(3, 50, 2, seed=0), (torch.ones(1, 3), -torch.eye(3)[:1]))
@@ -231,7 +288,7 @@ class Trace:
         """
         from implreg.tracing.certificate import certify
 
-        return certify(self, exact=exact, progress=progress)
+        return certify(self, self._traced(), exact=exact, progress=progress)
 
     def save(self, file: str | os.PathLike[str]) -> None:
         """Write the trace to a file that `Trace.load` and `numpy.load` read (npz).

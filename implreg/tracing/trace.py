@@ -16,6 +16,7 @@ from implreg.tracing.network import Network, Output
 from implreg.tracing.paths import Paths, segments
 from implreg.tracing.program import Program, Windows
 from implreg.tracing.read import first_line, record
+from implreg.tracing.record import writes
 from implreg.tracing.refine import Part, Refiner
 from implreg.tracing.result import Source, Trace, switch_table
 from implreg.tracing.rounding import roughness
@@ -196,6 +197,8 @@ class Tracer:
             )
         if not self.program.size(self.program.output):
             raise InputError("net must return at least one number per sample, got none; mend it.")
+        held = [] if self.network is None else self.network.tensors
+        self._tensors = tuple((tensor, writes(tensor)) for tensor in held)
         self._rows = _rows(self.program, memory)
         self._progress = progress
 
@@ -242,7 +245,7 @@ class Tracer:
             ends=ends[:lanes][number - 1 :: number],
             lengths=(self.x1 - self.x0).flatten(1).norm(dim=1)[:lanes],
             layers=tuple(self.program.operations[i].name for i in self.program.sites),
-            source=Source(self.program, self.x0[:lanes], self.x1[:lanes]),
+            source=Source(self.program, self.x0[:lanes], self.x1[:lanes], self._tensors),
         )
 
     def interrupted(self, parts: list[Part]) -> Interrupted:

@@ -136,7 +136,7 @@ def _steps(r: Recorder, above: Recorded, excess: Recorded) -> float | Tensor | N
     if bool(((other - steps * one).abs().flatten(1).amax(1) > near).any()):
         return None
     alike = (steps - steps.mean()).abs() <= 8 * torch.finfo(one.dtype).eps * steps.abs()
-    return float(steps.median()) if bool(alike.all()) else steps
+    return float(steps.median()) if bool(alike.all()) and not steps.requires_grad else steps
 
 
 @handles("bool")

@@ -1,0 +1,415 @@
+r"""Proof that a trace has every switch and no other, by arithmetic with bounds.
+
+A *state* of a unit is the side of its kinks on which it is, of a pooling window the entry that is
+the largest. Where no state changes, all pre-activations are linear in t, so what has one and the
+same state at two points has it in between: in the first layer, which is linear there, and then in
+one layer after another. Hence, with brackets :math:`[l_i, u_i]` around the switches,
+
+* from :math:`u_i` to :math:`l_{i+1}` nothing switches if every state is certain, and the same, at
+  both ends: none is missed;
+* in a bracket just one unit switches, and once, if every other state is certain all along it and
+  that unit's state changes from one end to the other: none is invented.
+
+Certain is what holds for all values within bounds, which cover the bracket and all rounding
+(:math:`|\mathrm{fl}(Wx) - Wx| \le \gamma_n |W||x|` with :math:`\gamma_n \approx n \varepsilon`).
+What these cannot decide is decided by the same inequalities in rational numbers, without rounding.
+
+Source: Higham, Accuracy and Stability of Numerical Algorithms (2002), section 3.5.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cache
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from implreg.errors import InputError
+from implreg.tracing.program import Affine, Hinges, Program, Windows
+from implreg.tracing.result import Source, Trace
+from implreg.tracing.trace import progress_bar
+
+Values = NDArray[Any]  # float64, or Fraction as objects
+_WIDTHS = [2.0**-k for k in range(46, 4, -3)]  # half widths of brackets, tried from the smallest
+_TOGETHER = 2.0**-46  # switches no further apart than this have one bracket
+_ENTRIES = 2**22  # of one array of values
+_fractions = np.vectorize(Fraction, otypes=[object])
+
+
+@dataclass(frozen=True, eq=False)
+class Certificate:
+    """What was proved of a trace.
+
+    Attributes:
+        switches: one row per switch of the trace: path, t, layer, unit, `low` and `high` (its
+            bracket), `finding`: "certified"; "together" with units of other layers that have the
+            same bracket, all of which are proved to change in it, an odd number of times;
+            "invented", as nothing switches there; or "open"; and `why`.
+        missed: one row per unit that is proved to switch where the trace has no switch of it: path,
+            layer, unit, and the t between which it does, `low` and `high`.
+        holds: every switch is certified, none is missed.
+    """
+
+    switches: pd.DataFrame
+    missed: pd.DataFrame
+    _lanes: list["_Lane"] = field(repr=False)
+
+    @property
+    def _segments(self) -> int:
+        return 1 + int(self.switches.segment.max())
+
+    @property
+    def holds(self) -> bool:
+        """Whether the trace is proved to have every switch and no other."""
+        return self.missed.empty and bool((self.switches.finding == "certified").all())
+
+    def __repr__(self) -> str:
+        """Say in one sentence what was proved."""
+        counts = self.switches.finding.value_counts()
+        found = [f"{counts[name]:,} {name}" for name in counts.index] or ["no switch"]
+        wide = (self.switches.high - self.switches.low).max()
+        told = f"{', '.join(found)}, {len(self.missed):,} missed"
+        return told if np.isnan(wide) else f"{told}; the widest bracket is {wide:.1e} wide"
+
+    def exact(self, row: int) -> Fraction:
+        """Where a switch of the trace is, as the rational number that it is.
+
+        The network and the ends of the path are what their floating-point numbers say; the position
+        is that of the row in `switches`, on its segment from 0 to 1.
+
+        Raises:
+            InputError: the switch is not certified.
+        """
+        switch = self.switches.iloc[row]
+        if switch.finding != "certified":
+            raise InputError(
+                f"row must be that of a certified switch, but {row} is {switch.finding}; choose "
+                f"another."
+            )
+        lane = int(switch.path * self._segments + switch.segment)
+        lanes = self.switches.path * self._segments + self.switches.segment
+        place: Fraction = self._lanes[lane].crossing(row - int((lanes < lane).sum()))
+        return place
+
+
+def certify(trace: Trace, source: Source, *, exact: bool, progress: bool | None) -> Certificate:
+    """Prove the switches of a trace, see `implreg.Trace.certify`."""
+    if source.program.dtype != torch.float64:
+        raise InputError(
+            f"trace must be in torch.float64 to be certified, got {source.program.dtype}; trace "
+            f"again with dtype=torch.float64."
+        )
+    arithmetic = cache(lambda exact: _Arithmetic(source.program, exact))
+    sites = np.array(source.program.sites, dtype=np.int64)
+    x0, x1 = (x.flatten(1).cpu().numpy() for x in (source.x0, source.x1))
+    lane_of = (trace.path * trace.segments + trace.segment).cpu().numpy()
+    t, site, unit = (x.cpu().numpy() for x in (trace.t - trace.segment, trace.layer, trace.unit))
+    lanes, tables, missed = [], [], []
+    with progress_bar(len(x0), progress, desc="certifying", unit="path") as bar:
+        for i in range(len(x0)):
+            here = lane_of == i
+            lane = _Lane(arithmetic, exact, (x0[i], x1[i]), t[here], sites[site[here]], unit[here])
+            lanes.append(lane)
+            tables.append(lane.proved().assign(lane=i))
+            missed.append(lane.missed().assign(lane=i))
+            bar.update()
+    found, more = (_named(pd.concat(rows), trace, sites) for rows in (tables, missed))
+    found.insert(2, "t", trace.t.cpu().numpy())
+    return Certificate(found, more, lanes)
+
+
+def _named(table: pd.DataFrame, trace: Trace, sites: NDArray[np.int64]) -> pd.DataFrame:
+    lane, layer = table.pop("lane"), np.searchsorted(sites, table.pop("site"))
+    table = table.assign(
+        path=lane // trace.segments,
+        segment=lane % trace.segments,
+        layer=np.array(trace.layers, dtype=object)[layer],
+    )
+    first = ["path", "segment", "layer", "unit", "low", "high"]
+    return table[[*first, *table.columns.drop(first)]].reset_index(drop=True)
+
+
+class _States(NamedTuple):
+    """What is known of an operation that switches, in N columns.
+
+    Attributes:
+        at: index of the operation.
+        least: lower bound of its input, (n, N).
+        certain: whether a state holds for all values within bounds, (units, states, N).
+        possible: whether it holds for some, likewise.
+    """
+
+    at: int
+    least: Values
+    certain: Values
+    possible: Values
+
+
+class _Arithmetic:
+    """A program on columns of bounds, in floating-point or in rational numbers."""
+
+    def __init__(self, program: Program, exact: bool) -> None:
+        self.program, self._exact = program, exact
+        self._rounding = 0 if exact else 2.0**-52  # twice the unit roundoff
+        operations = enumerate(program.operations)
+        self._maps = {i: self._map(one) for i, one in operations if isinstance(one, Affine)}
+        widest = max(program.size(v) for v in range(len(program.operations) + 1))
+        self.columns = max(1, _ENTRIES // widest)
+
+    def number(self, x: Any) -> Any:
+        """An array of floats in this arithmetic."""
+        x = np.asarray(x, dtype=np.float64)
+        return _fractions(x) if self._exact and x.size else x
+
+    def _map(self, operation: Affine) -> tuple[Values, Values]:
+        """The matrix of an operation, all inputs side by side, and its constant as a column."""
+        program, blocks = self.program, []
+        shapes = [program.shape(v) for v in operation.inputs]
+        for k, shape in enumerate(shapes):
+            units = torch.eye(prod(shape), dtype=torch.float64, device=program.device)
+            taken = [units.new_zeros(len(units), *other) for other in shapes]
+            taken[k] = units.view(-1, *shape)
+            blocks.append(operation.linear(*taken).detach().reshape(len(units), -1).T)
+        bias = torch.zeros(operation.shape, dtype=torch.float64, device=program.device)
+        if operation.bias is not None:
+            bias = bias + operation.bias.detach()
+        return self.number(torch.cat(blocks, 1).cpu()), self.number(bias.reshape(-1, 1).cpu())
+
+    def states(self, ends: tuple[Values, Values], t: Values, radius: Values) -> Iterator[_States]:
+        """What is known at positions t of a segment and up to `radius` around them, (N,) each."""
+        x0, x1, t, radius = map(self.number, (*ends, t, radius))
+        start, way = x0[:, None], (x1 - x0)[:, None]
+        lost = 8 * self._rounding
+        size = abs(start) + abs(way) + 0 * t
+        known = {0: _Near(start + way * t, way + 0 * t, lost * size)}
+        for i, operation in enumerate(self.program.operations):
+            taken = zip(*(known[v] for v in operation.inputs), strict=True)
+            x = _Near(*(np.concatenate(part) for part in taken))
+            if isinstance(operation, Affine):
+                known[i + 1] = self._affine(*self._maps[i], x, radius)
+            else:
+                low, high = self._bounds(x, radius)
+                switch: Any = self._hinges if isinstance(operation, Hinges) else self._windows
+                certain, possible, known[i + 1] = switch(operation, x, low, high, radius)
+                yield _States(i, low, certain, possible)
+            for v in {*operation.inputs}:
+                if self.program.last_use[v] <= i:
+                    del known[v]
+
+    def _affine(self, matrix: Values, bias: Values, x: "_Near", radius: Values) -> "_Near":
+        lost = (matrix.shape[1] + 8) * self._rounding
+        size = abs(x.middle) + abs(x.slope) * radius
+        off = abs(matrix) @ (x.off + lost * size) + lost * abs(bias)
+        return _Near(matrix @ x.middle + bias, matrix @ x.slope, off * (1 + lost))
+
+    def _bounds(self, x: "_Near", radius: Values) -> tuple[Values, Values]:
+        """Below and above what a value may be; without rounding where it is known to be none."""
+        apart = abs(x.slope) * radius
+        both = []
+        for sign in (-1, 1):
+            bound = x.middle + sign * apart + sign * x.off
+            more = abs(bound) + (abs(bound) + x.off) * (apart != 0)
+            both.append(bound + sign * 4 * self._rounding * more)
+        return both[0], both[1]
+
+    def _between(self, low: Values, high: Values) -> "_Near":
+        """Anything between two bounds."""
+        return _Near((low + high) / 2, 0 * low, (high - low) / 2)
+
+    def _hinges(
+        self, operation: Hinges, z: "_Near", low: Values, high: Values, radius: Values
+    ) -> tuple[Values, Values, "_Near"]:
+        every = np.ones((1, *low.shape), dtype=bool)
+        kinks = [self.number(at) for at, _ in operation.kinks]
+        above = [low >= at for at in kinks]
+        certain = np.concatenate([every, above])
+        certain &= np.concatenate([[high <= at for at in kinks], every])
+        possible = np.concatenate([every, [high >= at for at in kinks]])
+        possible &= np.concatenate([[low <= at for at in kinks], every])
+        slope = self._column(operation, operation.slope) + 0 * low
+        for on, (_, change) in zip(above, operation.kinks, strict=True):
+            slope = np.where(on, slope + self._column(operation, change), slope)
+        value, error = self._at(operation, z.middle)
+        off = abs(slope) * z.off + error + 8 * self._rounding * abs(slope * z.slope) * radius
+        one = _Near(value, slope * z.slope, off * (1 + 8 * self._rounding))
+        # A piecewise linear function is largest, and smallest, at an end or at a kink.
+        ends = [self._at(operation, x) for x in (low, high)]
+        least = np.minimum(*(value - error for value, error in ends))
+        most = np.maximum(*(value + error for value, error in ends))
+        for at in kinks:
+            inside = (low < at) & (at < high)
+            value, error = self._at(operation, at + 0 * low)
+            least = np.where(inside, np.minimum(least, value - error), least)
+            most = np.where(inside, np.maximum(most, value + error), most)
+        made = _chosen(certain.any(0), one, self._between(least, most))
+        return certain.swapaxes(0, 1), possible.swapaxes(0, 1), made
+
+    def _column(self, operation: Hinges, x: float | torch.Tensor) -> Any:
+        whole = torch.as_tensor(x, dtype=torch.float64).detach().cpu()
+        return self.number(whole.expand(operation.shape).reshape(-1, 1))
+
+    def _at(self, operation: Hinges, z: Values) -> tuple[Values, Values]:
+        """An activation at z, (units, N), and how far that is off."""
+        value = self._column(operation, operation.slope) * z
+        size = abs(value)
+        for at, change in operation.kinks:
+            beyond = self._column(operation, change) * np.maximum(z - self.number(at), 0 * z)
+            value, size = value + beyond, size + abs(beyond)
+        offset = self.number(operation.offset)
+        error = 2 * (len(operation.kinks) + 2) * self._rounding * (size + abs(offset))
+        return value + offset, error
+
+    def _windows(
+        self, operation: Windows, x: "_Near", low: Values, high: Values, radius: Values
+    ) -> tuple[Values, Values, "_Near"]:
+        index = operation.index.cpu().numpy()
+        again = np.array([[i in row[:k] for k, i in enumerate(row)] for row in index.tolist()])
+        low, high = low[index], high[index]  # (windows, entries, N)
+        certain = np.zeros(low.shape, dtype=bool)
+        for k in range(index.shape[1]):
+            others = (index != index[:, k : k + 1])[:, :, None]
+            certain[:, k] = low[:, k] >= np.where(others, high, low[:, k : k + 1]).max(1)
+        certain &= ~again[:, :, None]
+        possible = (high >= low.max(1)[:, None]) & ~again[:, :, None]
+        winner = certain.argmax(1)[:, None]
+        one = _Near(*(np.take_along_axis(part[index], winner, 1)[:, 0] for part in x))
+        made = _chosen(certain.any(1), one, self._between(low.max(1), high.max(1)))
+        return certain, possible, made
+
+
+class _Near(NamedTuple):
+    r"""Values around positions: :math:`c + s \tau` up to e, for tau up to a radius, (n, N) each."""
+
+    middle: Values
+    slope: Values
+    off: Values
+
+
+def _chosen(which: Any, one: _Near, other: _Near) -> _Near:
+    return _Near(*(np.where(which, a, b) for a, b in zip(one, other, strict=True)))
+
+
+class _Lane:
+    """One segment of a path: the switches that the trace has on it, and what is proved of them."""
+
+    def __init__(
+        self, arithmetic: Callable[[bool], _Arithmetic], exact: bool, ends: tuple[Values, Values],
+        t: Values, site: Values, unit: Values,
+    ) -> None:  # fmt: skip
+        self._arithmetic, self._exact, self._ends = arithmetic, exact, ends
+        self._t, self._site, self._unit = t, site, unit
+        apart = np.diff(t, prepend=-1.0) > _TOGETHER
+        self._group = np.cumsum(apart) - 1
+        first = np.flatnonzero(apart)
+        last = np.r_[first[1:], len(t)][: len(first)] - 1
+        # Of every group of switches: where it begins and ends, and then its bracket.
+        self._low, self._high = t[first], t[last]
+        self._finding = np.full(len(first), "open", dtype=object)
+        self._why = np.full(len(first), "", dtype=object)
+
+    def proved(self) -> pd.DataFrame:
+        """One row per switch, with its bracket and what could be proved of it."""
+        begin, end = self._low.copy(), self._high.copy()
+        fences = np.r_[0.0, (begin[1:] + end[:-1]) / 2, 1.0][: len(begin) + 1]
+        for exact in (False, True)[: 1 + self._exact]:
+            tried = np.zeros(len(begin))
+            for width in _WIDTHS:
+                low = np.maximum(begin - width, (begin + fences[:-1]) / 2)
+                high = np.minimum(end + width, (end + fences[1:]) / 2)
+                todo = np.flatnonzero((self._finding == "open") & (high - low > tried))
+                tried = high - low
+                for some in self._parts(todo, exact):
+                    self._try(some, low[some], high[some], exact)
+        return pd.DataFrame({
+            "site": self._site, "unit": self._unit, "low": self._low[self._group],
+            "high": self._high[self._group], "finding": self._finding[self._group],
+            "why": self._why[self._group],
+        })  # fmt: skip
+
+    def _try(self, groups: Values, low: Values, high: Values, exact: bool) -> None:
+        """See what brackets around some groups prove."""
+        count, arithmetic = len(groups), self._arithmetic(exact)
+        t, none = np.r_[low, high, (low + high) / 2], np.zeros(2 * count)
+        radius = np.r_[none, (high - low) / 2 + 2.0**-52]
+        column = np.full(len(self._finding), -1)
+        column[groups] = np.arange(count)
+        column = column[self._group]  # of every switch; -1 if it is in none of the groups
+        why, idle = np.full(count, "", dtype=object), np.zeros(count, dtype=bool)
+        for site, _, certain, possible in arithmetic.states(self._ends, t, radius):
+            first, second, inside = np.split(certain, 3, axis=2)
+            known, sure = first.any(1) & second.any(1), inside.any(1)
+            changes = ~(first & second).any(1) & (possible[..., 2 * count :].sum(1) == 2)
+            here = (self._site == site) & (column >= 0)
+            own = np.zeros(sure.shape, dtype=bool)
+            own[self._unit[here], column[here]] = True
+            idle |= (own & sure).any(0)
+            doubt = ~known | ~sure & ~(own & changes)
+            for k in np.flatnonzero(doubt.any(0) & (why == "")):
+                name = arithmetic.program.operations[site].name
+                why[k] = f"unit {doubt[:, k].argmax()} of layer {name} is not certain there"
+        single = np.bincount(self._group)[groups] == 1
+        # Units of one operation are linear there, so that each of them switches once.
+        last = np.r_[self._group[1:] != self._group[:-1], True]
+        differ = np.r_[self._site[1:] != self._site[:-1], False] & ~last
+        alike = np.bincount(self._group, differ)[groups] == 0
+        found = np.where(single & idle, "invented", np.where(alike, "certified", "together"))
+        found[(why != "") | (idle & ~single)] = "open"
+        self._finding[groups], self._why[groups] = found, why
+        done = groups[found != "open"]
+        self._low[done], self._high[done] = low[found != "open"], high[found != "open"]
+
+    def missed(self) -> pd.DataFrame:
+        """One row per unit that switches between brackets, where the trace has no switch of it."""
+        done = self._finding != "open"
+        begin, end = np.r_[0.0, self._high[done]], np.r_[self._low[done], 1.0]
+        gaps, found = np.arange(len(begin)), []
+        for exact in (False, True):
+            found = [x for some in self._parts(gaps, exact) for x in self._changed(some, exact)]
+            gaps = np.unique([gap for gap, _, _ in found])
+            if not found or not self._exact:
+                break
+        rows = [(site, unit, begin[gap], end[gap]) for gap, site, unit in found]
+        return pd.DataFrame(rows, columns=["site", "unit", "low", "high"])
+
+    def _changed(self, gaps: Values, exact: bool) -> Iterator[tuple[int, int, int]]:
+        """Gaps between brackets, operations and units that change there, as far as is known."""
+        done = self._finding != "open"
+        begin, end = np.r_[0.0, self._high[done]][gaps], np.r_[self._low[done], 1.0][gaps]
+        # Switches without a bracket lie in a gap too.
+        gap_of = np.where(done, -1, np.cumsum(done))[self._group]
+        t, count = np.r_[begin, end], len(gaps)
+        for site, _, certain, _ in self._arithmetic(exact).states(self._ends, t, 0 * t):
+            changed = ~(certain[..., :count] & certain[..., count:]).any(1)
+            for unit, k in zip(*np.nonzero(changed), strict=True):
+                own = (self._site == site) & (self._unit == unit) & (gap_of == gaps[k])
+                if not own.any():
+                    yield int(gaps[k]), site, int(unit)
+
+    def _parts(self, columns: Values, exact: bool) -> list[Values]:
+        """What can be computed at once of some columns."""
+        count = self._arithmetic(exact).columns if len(columns) else 1
+        return [columns[i : i + count] for i in range(0, len(columns), count)]
+
+    def crossing(self, row: int) -> Fraction:
+        """Where a certified switch is; between the ends of its bracket its unit is linear."""
+        arithmetic, group = self._arithmetic(True), self._group[row]
+        t = np.array([self._low[group], self._high[group]])
+        site, unit = self._site[row], self._unit[row]
+        states = arithmetic.states(self._ends, t, 0 * t)
+        _, z, certain, _ = next(x for x in states if x.at == site)
+        before, after = certain[unit].argmax(0)
+        operation = arithmetic.program.operations[site]
+        if isinstance(operation, Windows):
+            entries = operation.index[unit].tolist()
+            height = z[entries[before]] - z[entries[after]]
+        else:
+            assert isinstance(operation, Hinges)
+            height = z[unit] - Fraction(operation.kinks[min(before, after)][0])
+        low, high = map(Fraction, t.tolist())
+        share: Fraction = height[0] / (height[0] - height[1])
+        return low + (high - low) * share
