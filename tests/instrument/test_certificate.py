@@ -15,7 +15,7 @@ import implreg
 from implreg.errors import InputError
 from implreg.networks import mlp
 from implreg.tracing import Trace, polyline, trace
-from implreg.tracing.certificate import _Arithmetic
+from implreg.tracing.bounds import Arithmetic
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -119,9 +119,9 @@ def test_bounds_hold_the_numbers_without_rounding(seed: int, radius: float) -> N
     program = trace(net, ends).source.program  # type: ignore[union-attr]
     way = tuple(x.flatten().numpy() for x in ends)
     t, r = np.array([0.2, 0.7]), np.full(2, radius)
-    rough = _Arithmetic(program, exact=False).states(way, t, r)
+    rough = Arithmetic(program, exact=False).states(way, t, r)
     fine = [
-        _Arithmetic(program, exact=True).states(way, t + at * radius, 0 * t) for at in (-0.9, 0.3)
+        Arithmetic(program, exact=True).states(way, t + at * radius, 0 * t) for at in (-0.9, 0.3)
     ]
     for one, *others in zip(rough, *fine, strict=True):
         for other in others:
@@ -171,10 +171,19 @@ def test_switches_at_one_place_are_together() -> None:
     alone = trace(nn.Sequential(*layers).double(), (x, -2 * x)).certify()
     assert len(alone.switches) == 6 and alone.holds  # each of them is linear there
     assert alone.exact(5) == Fraction(1, 3)
-    found = trace(nn.Sequential(*layers, nn.ReLU()).double(), (x, -2 * x)).certify()
-    assert set(found.switches.finding) == {"together"} and found.missed.empty
-    assert not found.holds
-    assert f"{len(found.switches)} together, 0 missed" in repr(found)
+    net = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 1), nn.ReLU()).double()
+    net[0].weight.data, net[0].bias.data = (
+        torch.ones(2, 1).double(),
+        torch.tensor([-0.5, 1]).double(),
+    )
+    net[2].weight.data, net[2].bias.data = (
+        torch.tensor([[0.3, 1]]).double(),
+        -1.5 * torch.ones(1).double(),
+    )
+    found = trace(net, (torch.zeros(1, 1), torch.ones(1, 1))).certify()
+    assert found.switches.layer.tolist() == ["1", "3"] and found.missed.empty
+    assert set(found.switches.finding) == {"together"} and not found.holds
+    assert "2 together, 0 missed" in repr(found)
     with pytest.raises(
         InputError, match="row must be that of a certified switch, but 0 is together"
     ):
