@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from implreg.checks import check_array
 from implreg.errors import InputError, explain_error
 from implreg.networks import PreActivationBlock
+from implreg.onnx import load_onnx
 
 # What a file may hold besides tensors: layers that run no code but torch's. Some are not piecewise
 # linear; they are read all the same, so that `trace` can name the layer that it refuses.
@@ -63,7 +64,8 @@ def read_network(file: File, network: Callable[[], nn.Module] | None = None) -> 
             network of torch.nn's own layers and of implreg's. Names may have parts that wrappers
             put in, such as DataParallel's `module.` and torch.compile's `_orig_mod.`, and all may
             begin with the name of what held the network, such as Lightning's `model.`, where they
-            are the network's without.
+            are the network's without. Or `.onnx`, always a whole network, with the packages of
+            ``pip install implreg[onnx]``.
         network: builds the network that a state dict belongs to; called without arguments. Its
             parameters and buffers are replaced by those of the file, in the dtype of the file.
 
@@ -72,8 +74,9 @@ def read_network(file: File, network: Callable[[], nn.Module] | None = None) -> 
 
     Raises:
         InputError: a file that cannot be read, is damaged or asks for anything but tensors and such
-            layers, as TorchScript does; a state dict without `network`, or a whole network with it;
-            a `network` that fails, returns no module or does not fit the names and shapes in the
+            layers, as TorchScript does; ONNX without the packages that read it, or with operations
+            that they do not know; a state dict without `network`, or a whole network with it; a
+            `network` that fails, returns no module or does not fit the names and shapes in the
             file.
 
     >>> import tempfile
@@ -270,9 +273,10 @@ def _numpy(content: bytes, path: Path) -> dict[str, NDArray[Any]]:
 _Kind = tuple[Callable[[bytes, Path], object], str]  # how a file is loaded, and what writes it
 _TORCH: _Kind = (_torch, "torch.save")
 _SAFETENSORS: _Kind = (lambda content, _: safetensors.torch.load(content), "safetensors")
+_ONNX: _Kind = (lambda _, path: load_onnx(path), "ONNX")
 _NUMPY: _Kind = (_numpy, "numpy.savez, without Python objects,")
 _NETWORKS = {
-    ".pt": _TORCH, ".pth": _TORCH, ".ckpt": _TORCH, ".safetensors": _SAFETENSORS
+    ".pt": _TORCH, ".pth": _TORCH, ".ckpt": _TORCH, ".safetensors": _SAFETENSORS, ".onnx": _ONNX
 }  # fmt: skip
 _LINES = {".npz": _NUMPY, ".safetensors": _SAFETENSORS, ".pt": _TORCH, ".pth": _TORCH}
 

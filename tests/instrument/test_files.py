@@ -1,8 +1,10 @@
 """Files of users: what is read, what is refused, and that nothing in them is run."""
 
 import argparse
+import importlib.util
 import os
 import pickle
+import sys
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+import implreg
 from implreg.errors import InputError
 from implreg.files import LAYERS, import_network, read_network, read_paths
 from implreg.networks import mlp, resnet, vgg
@@ -415,7 +418,7 @@ def test_damaged_safetensors_are_one_sentence(tmp_path: Path, content: bytes) ->
 
 
 def test_other_formats_are_refused_by_their_name() -> None:
-    assert "must end in one of .pt, .pth, .ckpt, .safetensors, got net.h5" in refused(
+    assert "must end in one of .pt, .pth, .ckpt, .safetensors, .onnx, got net.h5" in refused(
         lambda: read_network("net.h5")
     )
     assert "must end in one of .npz, .safetensors, .pt, .pth, got paths.csv" in refused(
@@ -458,6 +461,122 @@ def test_weights_that_are_no_real_numbers_are_refused(tmp_path: Path) -> None:
 def test_a_whole_network_needs_no_other(tmp_path: Path) -> None:
     torch.save(build(), tmp_path / "net.pt")
     assert "network must be left out" in refused(lambda: read_network(tmp_path / "net.pt", build))
+
+
+# ONNX
+
+ONNX = pytest.mark.skipif(
+    importlib.util.find_spec("onnx2torch") is None,
+    reason="ONNX files need onnx2torch; pip install 'implreg[onnx]'",
+)
+
+
+def convolutional() -> nn.Module:
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(4, 4, 3), nn.LeakyReLU(0.1), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(4, 5),
+    )  # fmt: skip
+    net(torch.randn(5, 1, 8, 8))  # running statistics
+    return net
+
+
+def exported(net: nn.Module, shape: tuple[int, ...], file: Path, **options: Any) -> nn.Module:
+    """Write the network as ONNX and return it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(net.eval(), (torch.randn(1, *shape),), file, dynamo=False, **options)
+    return net
+
+
+@ONNX
+@pytest.mark.parametrize("opset", [13, 17, 20])
+@pytest.mark.parametrize("axes", [None, {"x": {0: "batch"}}], ids=["one sample", "any number"])
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [(build, (3,)), (convolutional, (1, 8, 8)), (lambda: resnet(10, seed=0), (1, 28, 28))],
+    ids=["dense", "convolutional", "residual"],
+)
+def test_exported_networks_have_the_same_paths(
+    tmp_path: Path, make: Callable[[], nn.Module], shape: tuple[int, ...], axes: Any, opset: int
+) -> None:
+    file = tmp_path / "net.onnx"
+    options = {"input_names": ["x"], "dynamic_axes": axes, "opset_version": opset}
+    net = exported(make().float(), shape, file, **options)
+    read = read_network(file)
+    generator = torch.Generator().manual_seed(1)
+    x0, x1 = torch.randn(2, 3, *shape, generator=generator)
+    torch.testing.assert_close(read(x0), net(x0))
+    if len(shape) == 3 and shape[1] > 8:  # thousands of switches
+        return
+    ours, theirs = (implreg.trace(each, (x0, x1)) for each in (net, read))
+    assert len(theirs.t) > 0
+    torch.testing.assert_close(theirs.t, ours.t, rtol=0, atol=1e-4)  # batch norm is in the weights
+    torch.testing.assert_close(theirs.ends, ours.ends, rtol=1e-4, atol=1e-4)
+
+
+def written(file: Path, name: str, operation: str = "Relu", **reshape: int) -> None:
+    """Write a network of two operations, the second called `name`, for one sample (1, 2, 3)."""
+    from onnx import TensorProto, helper, numpy_helper, save
+
+    sizes = numpy_helper.from_array(np.array([1, 6]), "sizes")
+    nodes = [
+        helper.make_node("Reshape", ["x", "sizes"], ["flat"], "first", **reshape),
+        helper.make_node(operation, ["flat"], ["y"], name),
+    ]
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes, "net", [value("x", TensorProto.FLOAT, [1, 2, 3])],
+        [value("y", TensorProto.FLOAT, [1, 6])], [sizes],
+    )  # fmt: skip
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("of.others", 1)]
+    save(helper.make_model(graph, opset_imports=opsets, ir_version=9), file)
+
+
+@ONNX
+def test_onnx_that_states_one_sample_takes_several(tmp_path: Path) -> None:
+    written(tmp_path / "net.onnx", "second", allowzero=1)
+    x = torch.randn(5, 2, 3)
+    assert torch.equal(read_network(tmp_path / "net.onnx")(x), x.flatten(1).relu())
+    assert len(implreg.trace(read_network(tmp_path / "net.onnx"), (x[:2], x[2:4])).t)
+
+
+@ONNX
+def test_names_in_onnx_are_never_run(tmp_path: Path) -> None:
+    import onnx2torch
+
+    file, marker = tmp_path / "net.onnx", tmp_path / "marker"
+    written(file, f"""a" if getattr(__import__('os'), 'mkdir')('{marker}') else "a""")
+    x = torch.ones(2, 2, 3)
+    assert read_network(file)(x).shape == (2, 6)
+    assert not marker.exists()
+    with pytest.raises(AttributeError):  # as dangerous as it looks
+        onnx2torch.convert(file)(x[:1])
+    assert marker.exists()
+
+
+@ONNX
+def test_other_onnx_is_one_sentence(tmp_path: Path) -> None:
+    file = tmp_path / "net.onnx"
+    for content in (b"hello", b"\x00" * 20, b"\x08"):
+        file.write_bytes(content)
+        assert "as ONNX writes it" in refused(lambda: read_network(file))
+    written(file, "second", "Det")
+    sentence = refused(lambda: read_network(file))
+    assert "operations that onnx2torch knows" in sentence and "'Det'" in sentence
+    written(file, "second", "Relu")
+    assert "network must be left out" in refused(lambda: read_network(file, build))
+
+
+def test_onnx_without_its_packages_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "onnx.py").write_text("raise RuntimeError('operator nms does not exist')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "onnx", raising=False)
+    (tmp_path / "net.onnx").write_bytes(b"\x08\x08")
+    sentence = refused(lambda: read_network(tmp_path / "net.onnx"))
+    assert "onnx2torch, but importing that raised RuntimeError: operator nms" in sentence
+    assert "pip install 'implreg[onnx]'" in sentence
 
 
 # Paths
