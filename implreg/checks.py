@@ -74,3 +74,29 @@ def check_positions(name: str, value: "Tensor", end: int = 1) -> "Tensor":
             f"positions on the path."
         )
     return value
+
+
+def check_array(name: str, value: object, place: str = "") -> "Tensor":
+    """Return a tensor of real numbers as it is, a NumPy array as a new one, else `InputError`.
+
+    Args:
+        name: of the argument.
+        value: a dense tensor, or an array, which keeps its precision up to float64.
+        place: where it came from, to be told behind what came.
+    """
+    import numpy as np
+    import torch
+
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf" and not np.ma.is_masked(value):
+        # torch has neither foreign byte orders nor longer numbers.
+        dtype = value.dtype.newbyteorder("=") if value.dtype.itemsize <= 8 else np.dtype(float)
+        return torch.from_numpy(np.array(value, dtype, order="C"))
+    dense = isinstance(value, torch.Tensor) and value.layout is torch.strided
+    if isinstance(value, torch.Tensor) and dense and not (value.is_quantized or value.is_complex()):
+        return value
+    dtype = getattr(value, "dtype", None)
+    kind = type(value).__name__ + (f" of {dtype}" if dtype else "")
+    raise InputError(
+        f"{name} must be a dense tensor or a NumPy array of real numbers, got {kind}{place}; "
+        f"convert it to float64."
+    )

@@ -27,3 +27,8 @@ def explain_os_error(error: OSError, place: object) -> str:
     if error.errno == errno.ENOSPC:
         return f"the disk is full, {where} could not be written; free some space and try again."
     return f"{where} could not be written ({error.strerror or error}); choose another folder."
+
+
+def explain_error(error: BaseException) -> str:
+    """Return what an exception says and its type, on one line without a full stop."""
+    return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".: ")

@@ -5,10 +5,11 @@ import io
 import os
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import safetensors.torch
@@ -16,8 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from implreg.errors import InputError
+from implreg.checks import check_array
+from implreg.errors import InputError, explain_error
 from implreg.networks import PreActivationBlock
+from implreg.onnx import load_onnx
 
 # What a file may hold besides tensors: layers that run no code but torch's. Some are not piecewise
 # linear; they are read all the same, so that `trace` can name the layer that it refuses.
@@ -39,7 +42,12 @@ _NAMES_BY_AXES = """
 _BY_AXES = [f"{name}{axes}d" for name in _NAMES_BY_AXES.split() for axes in (1, 2, 3)]
 LAYERS = (*(getattr(nn, name) for name in [*_NAMES.split(), *_BY_AXES]), PreActivationBlock)
 
-_TORCH, _SAFETENSORS, _NUMPY = (".pt", ".pth"), (".safetensors",), (".npz",)
+_PATHS = ("x0", "x1", "points")
+_STATES = ("state_dict", "model_state_dict", "model", "net", "network", "params", "weights")
+# What torch and its kin put around a module, each as a part of the names below it.
+_WRAPPERS = re.compile(r"(?<![^.])(?:module|_orig_mod|_(?:fsdp|checkpoint)_wrapped_module)\.")
+# Entries of archives that hold code.
+_PROGRAMS = {b"/constants.pkl": "TorchScript", b"/archive_format": "a program of torch.export"}
 _FEW = 3  # names in a sentence
 _WORD = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
 
@@ -50,9 +58,14 @@ def read_network(file: File, network: Callable[[], nn.Module] | None = None) -> 
     """Read a network, without running anything that the file contains.
 
     Args:
-        file: `.pt` or `.pth` from `torch.save`, or `.safetensors`. It holds a state dict, itself or
-            under the key "state_dict" or "model"; or, from `torch.save` alone, a whole network of
-            torch.nn's own layers and of implreg's.
+        file: `.pt`, `.pth` or `.ckpt` from `torch.save`, or `.safetensors`. It holds a state dict,
+            itself or under the first of the keys "state_dict", "model_state_dict", "model", "net",
+            "network", "params" and "weights" that has one; or, from `torch.save` alone, a whole
+            network of torch.nn's own layers and of implreg's. Names may have parts that wrappers
+            put in, such as DataParallel's `module.` and torch.compile's `_orig_mod.`, and all may
+            begin with the name of what held the network, such as Lightning's `model.`, where they
+            are the network's without. Or `.onnx`, always a whole network, with the packages of
+            ``pip install implreg[onnx]``.
         network: builds the network that a state dict belongs to; called without arguments. Its
             parameters and buffers are replaced by those of the file, in the dtype of the file.
 
@@ -61,8 +74,10 @@ def read_network(file: File, network: Callable[[], nn.Module] | None = None) -> 
 
     Raises:
         InputError: a file that cannot be read, is damaged or asks for anything but tensors and such
-            layers; a state dict without `network`, or a whole network with it; a `network` that
-            fails, returns no module or does not fit the names and shapes in the file.
+            layers, as TorchScript does; ONNX without the packages that read it, or with operations
+            that they do not know; a state dict without `network`, or a whole network with it; a
+            `network` that fails, returns no module or does not fit the names and shapes in the
+            file.
 
     >>> import tempfile
     >>> import implreg as ir
@@ -74,13 +89,10 @@ def read_network(file: File, network: Callable[[], nn.Module] | None = None) -> 
     (False, True)
     """
     path = Path(file)
-    if _suffix(path, _TORCH + _SAFETENSORS) in _SAFETENSORS:
-        held: object = _load_safetensors(path)
-    else:
-        held = _load_torch(path)
+    held = _loaded(path, _NETWORKS)
     if isinstance(held, Mapping):
-        nested = (held.get(key) for key in ("state_dict", "model"))
-        held = next((x for x in nested if isinstance(x, Mapping | nn.Module)), held)
+        nested = map(held.get, _STATES)
+        held = next((x for x in nested if isinstance(x, nn.Module) or _is_state(x)), held)
     if isinstance(held, nn.Module):
         try:
             held.eval()
@@ -92,10 +104,7 @@ def read_network(file: File, network: Callable[[], nn.Module] | None = None) -> 
                 f"leave it out or save the network's state_dict() instead."
             )
         return held
-    tensors = isinstance(held, Mapping) and all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in held.items()
-    )
-    if not isinstance(held, Mapping) or not held or not tensors:
+    if not _is_state(held):
         raise InputError(
             f"file must hold a network or its state dict, got {path}, which holds "
             f"{_kind(held)}; save net.state_dict()."
@@ -133,20 +142,14 @@ def read_paths(file: File) -> tuple[Tensor, Tensor] | Tensor:
     (torch.Size([5, 3]), torch.float64)
     """
     path = Path(file)
-    suffix = _suffix(path, _NUMPY + _SAFETENSORS + _TORCH)
-    wanted = ("x0", "x1", "points")
-    held: object
-    if suffix in _NUMPY:
-        held = _load_numpy(path, wanted)
-    else:
-        held = _load_safetensors(path) if suffix in _SAFETENSORS else _load_torch(path)
-    found = [name for name in wanted if isinstance(held, Mapping) and name in held]
+    held = _loaded(path, _LINES)
+    found = [name for name in _PATHS if isinstance(held, Mapping) and name in held]
     if not isinstance(held, Mapping) or found not in (["x0", "x1"], ["points"]):
         raise InputError(
             f"file must hold either x0 and x1 (starts and ends of straight paths) or points (a "
             f"polyline), got {path}, which holds {_kind(held)}; save it under these names."
         )
-    tensors = [_real(held[name], name, path) for name in found]
+    tensors = [check_array(n, held[n], f" in {path}").detach().double() for n in found]
     shapes = " and ".join(f"{n} {tuple(x.shape)}" for n, x in zip(found, tensors, strict=True))
     x = tensors[0]
     if found == ["points"]:
@@ -191,14 +194,11 @@ def import_network(name: str) -> Callable[[], nn.Module]:
         module = importlib.import_module(module_name)
     except Exception as error:  # whatever the user's code raises
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        told = f"which raised {explain_error(error)}; mend it"
         if missing and f"{module_name}.".startswith(f"{missing}."):
-            raise InputError(
-                f"network must name a module that can be imported, got {name!r}, but there is no "
-                f"module {missing}; start from the folder that holds it, or install it."
-            ) from error
+            told = f"but there is no module {missing}; start from its folder, or install it"
         raise InputError(
-            f"network must name a module that can be imported, got {name!r}, which raised "
-            f"{_said(error)}; mend it."
+            f"network must name a module that can be imported, got {name!r}, {told}."
         ) from error
     try:
         found: Any = attrgetter(attribute)(module)
@@ -215,27 +215,27 @@ def import_network(name: str) -> Callable[[], nn.Module]:
     return found  # type: ignore[no-any-return]  # what it returns is checked where it is called
 
 
-def _suffix(path: Path, suffixes: Sequence[str]) -> str:
-    suffix = path.suffix.lower()
-    if suffix not in suffixes:
+def _loaded(path: Path, kinds: Mapping[str, "_Kind"]) -> object:
+    """What the file holds, read as its suffix says."""
+    load, writer = kinds.get(path.suffix.lower(), (None, ""))
+    if load is None:
         raise InputError(
-            f"file must end in {', '.join(suffixes[:-1])} or {suffixes[-1]}, got {path}; save it "
-            f"in one of these formats."
+            f"file must end in one of {', '.join(kinds)}, got {path}; save it in such a format."
         )
-    return suffix
-
-
-def _content(path: Path) -> bytes:
-    """What the file holds; read at once, so that later errors are errors of its content."""
     try:
-        content = path.read_bytes()
+        content = path.read_bytes()  # at once, so that later errors are errors of its content
     except OSError as error:
         raise InputError(
             f"file must be a file that can be read, got {path} ({error.strerror}); check its path."
         ) from error
     if not content:
         raise InputError(f"file must not be empty, got {path} of 0 bytes; save it again.")
-    return content
+    try:
+        return load(content, path)
+    except InputError:
+        raise
+    except Exception as error:  # there is no end to what a file of unknown origin can raise
+        raise _damaged(path, writer) from error
 
 
 def _damaged(path: Path, writer: str) -> InputError:
@@ -245,53 +245,40 @@ def _damaged(path: Path, writer: str) -> InputError:
     )
 
 
-def _load_torch(path: Path) -> object:
-    content = _content(path)
+def _torch(content: bytes, path: Path) -> object:
     # Those that a caller allows himself stay allowed afterwards.
     layers = [x for x in LAYERS if x not in torch.serialization.get_safe_globals()]
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(layers):
             warnings.simplefilter("ignore")  # about formats; what cannot be read raises
             return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # there is no end to what a file of unknown origin can raise
-        asked = re.search(r"GLOBAL (\S+)", str(error))
-        if asked is None:
-            raise _damaged(path, "torch.save") from error
+    except Exception as error:
+        found = [f"is {_PROGRAMS[x]}, whose code is" for x in _PROGRAMS if x in content]
+        if asked := re.search(r"GLOBAL (\S+)", str(error)):
+            found = [f"asks for {_shown(asked[1])}, which was"]
+        if not found:
+            raise
         raise InputError(
-            f"file must hold tensors and layers of torch.nn alone, got {path}, which asks for "
-            f"{_shown(asked[1])} (nothing was run); save net.state_dict() instead and name the "
-            f"network."
+            f"file must hold tensors and layers of torch.nn alone, got {path}, which {found[0]} "
+            f"not run; save net.state_dict() of the module itself and name the network."
         ) from error
 
 
-def _load_safetensors(path: Path) -> dict[str, Tensor]:
-    content = _content(path)
-    try:
-        return safetensors.torch.load(content)
-    except Exception as error:  # as above
-        raise _damaged(path, "safetensors") from error
+def _numpy(content: bytes, path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of paths; the others are not read and stand as empty arrays."""
+    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+        return {n: archive[n] if n in _PATHS else np.empty(0) for n in archive.files}
 
 
-def _load_numpy(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """Return the arrays called `names`; the others are not read and stand as empty arrays."""
-    content = _content(path)
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            return {n: archive[n] if n in names else np.empty(0) for n in archive.files}
-    except Exception as error:  # as above
-        raise _damaged(path, "numpy.savez, without Python objects,") from error
-
-
-def _real(value: object, name: str, path: Path) -> Tensor:
-    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
-        return torch.from_numpy(np.asarray(value, np.float64, order="C"))
-    plain = isinstance(value, Tensor) and value.layout is torch.strided and not value.is_quantized
-    if isinstance(value, Tensor) and plain and not value.is_complex():
-        return value.detach().double()
-    kind = getattr(value, "dtype", type(value).__name__)
-    raise InputError(
-        f"{name} must be an array of real numbers, got {kind} in {path}; save it as float64."
-    )
+_Kind = tuple[Callable[[bytes, Path], object], str]  # how a file is loaded, and what writes it
+_TORCH: _Kind = (_torch, "torch.save")
+_SAFETENSORS: _Kind = (lambda content, _: safetensors.torch.load(content), "safetensors")
+_ONNX: _Kind = (lambda _, path: load_onnx(path), "ONNX")
+_NUMPY: _Kind = (_numpy, "numpy.savez, without Python objects,")
+_NETWORKS = {
+    ".pt": _TORCH, ".pth": _TORCH, ".ckpt": _TORCH, ".safetensors": _SAFETENSORS, ".onnx": _ONNX
+}  # fmt: skip
+_LINES = {".npz": _NUMPY, ".safetensors": _SAFETENSORS, ".pt": _TORCH, ".pth": _TORCH}
 
 
 def _kind(held: object) -> str:
@@ -310,9 +297,31 @@ def _shown(name: object) -> str:
     return repr(str(name))[1:-1][:80]
 
 
-def _said(error: Exception) -> str:
-    """An exception on one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".: ")
+def _is_state(held: object) -> TypeGuard[Mapping[str, Tensor]]:
+    entries = held.items() if isinstance(held, Mapping) else ()
+    return bool(entries) and all(isinstance(n, str) and isinstance(x, Tensor) for n, x in entries)
+
+
+def _renamed(state: Mapping[str, Tensor], own: Collection[str]) -> dict[str, Tensor]:
+    """`state` under the names `own`, from which wrappers and one common start may set it apart.
+
+    Names that do not fit stay as they are; so do all where some fit with and some without the
+    start, or two fit one name.
+    """
+    bare = {_WRAPPERS.sub("", name): name for name in own}
+    given = {name: _WRAPPERS.sub("", name) for name in state}
+    starts = Counter(
+        name[:end]
+        for name in given.values()
+        for end in (0, *(dot.end() for dot in re.finditer(r"\.", name)))
+        # A number is a place in a Sequential, whose other layers may have no parameters.
+        if name[end:] in bare and not re.search(r"(^|\.)\d+\.", name[:end])
+    )
+    start = max(starts, key=lambda x: (starts[x], not x), default="")
+    new = {n: bare.get(x.removeprefix(start)) for n, x in given.items() if x.startswith(start)}
+    renamed = {new.get(name) or name: value for name, value in state.items()}
+    mixed = any(name in own and not new.get(name) for name in state)
+    return dict(state) if mixed or len(renamed) < len(state) else renamed
 
 
 def _filled(network: Callable[[], nn.Module], state: Mapping[str, Tensor], path: Path) -> nn.Module:
@@ -327,7 +336,7 @@ def _filled(network: Callable[[], nn.Module], state: Mapping[str, Tensor], path:
     except Exception as error:  # whatever the user's code raises
         raise InputError(
             f"network must build the network when called without arguments, but raised "
-            f"{_said(error)}; mend it or name another."
+            f"{explain_error(error)}; mend it or name another."
         ) from error
     if not isinstance(net, nn.Module):
         raise InputError(
@@ -339,7 +348,7 @@ def _filled(network: Callable[[], nn.Module], state: Mapping[str, Tensor], path:
     # Files from before torch counted the batches of its batch norm lack the count, which no output
     # in eval mode depends on.
     counts = {n: v for n, v in made.items() if n.endswith(".num_batches_tracked")}
-    state = counts | dict(state)
+    state = counts | _renamed(state, own)
     kinds = {
         "missing": [name for name in own if name not in state],
         "unknown": [name for name in state if name not in own],
@@ -350,7 +359,7 @@ def _filled(network: Callable[[], nn.Module], state: Mapping[str, Tensor], path:
         ],
     }
     faults = [f"{len(names)} {kind} ({_first(names)})" for kind, names in kinds.items() if names]
-    advice = "name the network whose parameters were saved"
+    advice = "name the network whose parameters were saved, and save no others with them"
     if faults:
         raise InputError(
             f"file must hold the {len(own)} parameters and buffers of the network, got {path} with "
@@ -361,6 +370,6 @@ def _filled(network: Callable[[], nn.Module], state: Mapping[str, Tensor], path:
     except RuntimeError as error:  # such as integers for weights
         raise InputError(
             f"file must hold the parameters of the network, got {path}, which torch cannot use "
-            f"({_said(error)}); {advice}."
+            f"({explain_error(error)}); {advice}."
         ) from error
     return net.eval()

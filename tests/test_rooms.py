@@ -10,7 +10,7 @@ FLOORS = {
     INSTRUMENT: (
         ("errors",),
         ("checks",),
-        ("tracing", "networks"),
+        ("tracing", "networks", "onnx"),
         ("datasets", "measures", "training", "files"),
         ("theory", "sampled", "complexity"),
         ("figures",),

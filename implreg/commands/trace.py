@@ -103,9 +103,10 @@ def trace_command(
 ) -> None:
     """Find every switch of the network in FILE along straight paths or along a polyline.
 
-    FILE is a whole network from torch.save (.pt, .pth) or a state dict (.pt, .pth, .safetensors),
-    which needs --network. Nothing that it contains is run. The paths are those of --paths, or join
-    pairs of samples of --data.
+    FILE is a whole network from torch.save (.pt, .pth, .ckpt), ONNX (.onnx, with the packages of
+    pip install 'implreg[onnx]'), or a state dict (.pt, .pth, .ckpt, .safetensors), which needs
+    --network. Nothing that it contains is run. The paths are those of --paths, or join pairs of
+    samples of --data.
 
     The folder --out receives trace.npz (implreg.Trace.load reads it), switches.csv, and the path
     --plot as path.svg and path.png. After Ctrl-C it receives the paths that were finished, and in

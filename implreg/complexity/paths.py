@@ -6,7 +6,7 @@ from torch import Tensor
 from implreg.complexity.jacobians import Net, jacobian_at, normal_of, program_of, rows_at_once
 from implreg.errors import InputError
 from implreg.tracing import Trace
-from implreg.tracing.paths import Pairs
+from implreg.tracing.paths import Straight, ends
 from implreg.tracing.program import Hinges
 
 # Switches at most this share of the path apart are one jump of the gradient: rounding parts them.
@@ -32,7 +32,7 @@ def function_path_length(trace: Trace) -> Tensor:
     return _per_path(trace, trace.piece_path, (_behind(trace) - trace.values).norm(dim=1))
 
 
-def gradient_path_length(net: Net, trace: Trace, paths: Pairs | tuple[Tensor, Tensor]) -> Tensor:
+def gradient_path_length(net: Net, trace: Trace, paths: Straight) -> Tensor:
     r"""Length of the curve of input gradients along each path, (P,).
 
     .. math:: \sum_i \|J(X_{t_i + 0}) - J(X_{t_i - 0})\|_F
@@ -60,7 +60,7 @@ def gradient_path_length(net: Net, trace: Trace, paths: Pairs | tuple[Tensor, Te
     >>> bool(torch.isclose(length[0], jump.double()))
     True
     """
-    x0, x1 = (paths.x0, paths.x1) if isinstance(paths, Pairs) else paths
+    x0, x1 = ends(paths)
     program = program_of(net, x0)
     x0, x1 = x0.to(program.dtype), x1.to(program.dtype)
     _check_paths(trace, x0, x1)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from implreg.checks import check_choice, check_count, check_finite
+from implreg.checks import check_array, check_choice, check_count, check_finite
 from implreg.datasets import archives, sources
 from implreg.datasets.archives import ARCHIVES, fetch
 from implreg.errors import InputError
@@ -63,6 +63,8 @@ _WIDEST = 64  # side of a resized image
 class Dataset:
     """A data set after the paper's preprocessing (`preprocess`).
 
+    Features and labels may be given as NumPy arrays; they are kept as tensors.
+
     Attributes:
         name: what `load` calls it.
         x_train: training features, float64, shape (N, *shape), every sample of norm sqrt(d) with
@@ -85,6 +87,10 @@ class Dataset:
     y_test: Tensor = field(repr=False)
     classes: int
     origin: str
+
+    def __post_init__(self) -> None:
+        for name in ("x_train", "y_train", "x_test", "y_test"):
+            object.__setattr__(self, name, check_array(name, getattr(self, name)))
 
     @property
     def shape(self) -> tuple[int, ...]:

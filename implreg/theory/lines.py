@@ -13,9 +13,9 @@ from implreg.theory import kernels
 from implreg.theory.architecture import architecture
 from implreg.theory.kernels import Pair
 from implreg.theory.layers import Architecture, through
-from implreg.tracing.paths import Pairs, straight_ends
+from implreg.tracing.paths import Straight as Straight
+from implreg.tracing.paths import straight_ends
 
-Straight = Pairs | tuple[Tensor, Tensor]
 _NEAR_ZERO = 1e-12  # distance from the origin, over the length of the path
 
 

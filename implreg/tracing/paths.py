@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from implreg.checks import check_finite
+from implreg.checks import check_array, check_finite
 from implreg.errors import InputError
 
 
@@ -51,34 +54,38 @@ class Polyline:
     closed: bool
 
 
-Paths = Pairs | Polyline | tuple[Tensor, Tensor]
+_ARRAYS = (Tensor, np.ndarray)
+Array = Tensor | NDArray[Any]
+Straight = Pairs | tuple[Array, Array]
+Paths = Straight | Polyline
 
 
-def polyline(points: Tensor | Sequence[Tensor], *, closed: bool = False) -> Polyline:
+def polyline(points: Array | Sequence[Array], *, closed: bool = False) -> Polyline:
     """A path that goes straight from point to point, or several such paths.
 
     Position t on it counts the points: t = 2 is the third of them, t = 2.5 half way to the fourth.
 
     Args:
-        points: (V, *input), two or more inputs of the network; or a list of such tensors, all of
-            one shape, for several paths.
+        points: tensor or NumPy array (V, *input) of two or more inputs of the network; or a list of
+            such, all of one shape, for several paths.
         closed: go back to the first point at the end.
 
     Returns:
         Paths of V - 1 segments, or of V if they are closed, to be traced.
 
     Raises:
-        InputError: `points` does not hold tensors of one shape with at least two points.
+        InputError: `points` does not hold real numbers of one shape with at least two points.
 
     >>> polyline(torch.eye(3), closed=True).vertices.shape
     torch.Size([1, 4, 3])
     """
-    given = [points] if isinstance(points, Tensor) else list(points)
-    if not given or not all(isinstance(p, Tensor) and p.ndim > 1 and len(p) > 1 for p in given):
+    many = [points] if isinstance(points, _ARRAYS) else list(points)
+    if not many or not all(isinstance(p, _ARRAYS) and p.ndim > 1 and len(p) > 1 for p in many):
         raise InputError(
             f"points must be a tensor (V, ...) of at least two points, or a list of such tensors, "
             f"got {_described(points)}; stack the inputs that the path goes through."
         )
+    given = [check_array("points", p) for p in many]
     if len({p.shape for p in given}) > 1:
         raise InputError(
             f"points must be tensors of one shape, got {sorted({tuple(p.shape) for p in given})}; "
@@ -91,8 +98,9 @@ def polyline(points: Tensor | Sequence[Tensor], *, closed: bool = False) -> Poly
 
 
 def _described(given: object) -> str:
-    if isinstance(given, Tensor):
-        return f"a tensor of shape {tuple(given.shape)}"
+    if isinstance(given, _ARRAYS):
+        what = "a tensor" if isinstance(given, Tensor) else "an array"
+        return f"{what} of shape {tuple(given.shape)}"
     if isinstance(given, list | tuple):
         return f"{type(given).__name__} of {', '.join(map(_described, given)) or 'nothing'}"
     return type(given).__name__
@@ -109,19 +117,11 @@ def segments(paths: Paths, dtype: torch.dtype) -> tuple[Tensor, Tensor, int]:
             have a segment of no length.
     """
     if isinstance(paths, Polyline):
-        vertices = _numbers("paths", paths.vertices, dtype)
+        vertices = _numbers("paths", check_array("paths", paths.vertices), dtype)
         x0, x1 = vertices[:, :-1].flatten(0, 1), vertices[:, 1:].flatten(0, 1)
         number = vertices.shape[1] - 1
     else:
-        pair = (paths.x0, paths.x1) if isinstance(paths, Pairs) else paths
-        if not (isinstance(pair, tuple | list) and len(pair) == 2) or not all(
-            isinstance(x, Tensor) for x in pair
-        ):
-            raise InputError(
-                f"paths must be implreg.pairs(...), implreg.polyline(...) or two tensors (x0, x1), "
-                f"got {_described(paths)}; pass such paths."
-            )
-        x0, x1 = pair
+        x0, x1 = ends(paths)
         if x0.shape != x1.shape or x0.ndim < 2 or len(x0) == 0:
             raise InputError(
                 f"paths must be two tensors of one shape (P, ...) with P at least 1, got "
@@ -144,12 +144,28 @@ def segments(paths: Paths, dtype: torch.dtype) -> tuple[Tensor, Tensor, int]:
     return x0, x1, number
 
 
+def ends(paths: Straight) -> tuple[Tensor, Tensor]:
+    """Starts and ends of straight paths as tensors, their shapes and values not yet checked.
+
+    Raises:
+        InputError: the paths are no two tensors or arrays of real numbers.
+    """
+    pair = (paths.x0, paths.x1) if isinstance(paths, Pairs) else paths
+    if not (isinstance(pair, tuple | list) and len(pair) == 2) or not all(
+        isinstance(x, _ARRAYS) for x in pair
+    ):
+        raise InputError(
+            f"paths must be implreg.pairs(...), implreg.polyline(...) or two tensors (x0, x1), "
+            f"got {_described(paths)}; pass such paths."
+        )
+    return check_array("paths: x0", pair[0]), check_array("paths: x1", pair[1])
+
+
 def _numbers(name: str, x: Tensor, dtype: torch.dtype) -> Tensor:
     if not x.is_floating_point():
         kind = str(x.dtype).removeprefix("torch.")
         raise InputError(
-            f"{name} must hold real numbers of a floating type, got {kind}; convert them, for "
-            f"example with x.double()."
+            f"{name} must hold numbers of a floating type, got {kind}; convert them to float64."
         )
     if x.device.type == "meta":
         raise InputError(f"{name} must hold values, got a tensor on the device meta; load it.")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from implreg.errors import InputError
 from implreg.figures import Figure, plot_path
 from implreg.tracing import Paths, Trace, trace
-from implreg.tracing.paths import Pairs, Polyline
+from implreg.tracing.paths import Polyline, ends
 from implreg.widgets.bundle import notebook_module
 from implreg.widgets.explorer import Explorer
 from implreg.widgets.packing import pack
@@ -122,7 +122,7 @@ class PathExplorer(Explorer):
         self.choice = len(self._nets) - 1
         self._paths = paths
         if not isinstance(paths, Polyline):
-            self._planes = _Planes(*((paths.x0, paths.x1) if isinstance(paths, Pairs) else paths))
+            self._planes = _Planes(*ends(paths))
             self.points = self._planes.points(0)
         labels = [f"pair {k}" for k in range(len(traces[-1]))]
         names = {"names": list(named), "pairs": labels, "outputs": last.ends.shape[1]}

@@ -397,7 +397,7 @@ def test_wrong_usage_is_one_sentence(
     ("words", "told"),
     [
         ("none.pt --paths paths.npz", "got none.pt (No such file or directory)"),
-        ("paths.npz --paths paths.npz", "must end in .pt, .pth or .safetensors, got paths.npz"),
+        ("paths.npz --paths paths.npz", "got paths.npz; save it in such a format"),
         ("state.pt --paths paths.npz", "on the command line: --network module:callable"),
         ("state.pt --network build --paths paths.npz", "must have the form package.module:"),
         ("small.pt --network networks_of_a_user:build --paths paths.npz", "must be left out"),

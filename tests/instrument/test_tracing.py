@@ -343,7 +343,7 @@ def test_refuses_bad_paths() -> None:
     with pytest.raises(InputError, match=r"got a tensor of shape \(3, 4\)"):
         trace(net, x0)  # type: ignore[arg-type]
     for numbers, kind in ((x0.long(), "int64"), (x0 + 0j, "complex128")):
-        with pytest.raises(InputError, match=f"floating type, got {kind}"):
+        with pytest.raises(InputError, match=f"got {kind}|got Tensor of torch.{kind}"):
             trace(net, (numbers, numbers + 1))
     with pytest.raises(InputError, match="got x0 on cpu and x1 on meta"):
         trace(net, (x0, x1.to("meta")))
