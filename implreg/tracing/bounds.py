@@ -105,10 +105,6 @@ class Arithmetic:
             both.append(bound + sign * 4 * self._rounding * more)
         return both[0], both[1]
 
-    def _between(self, low: Values, high: Values) -> "_Near":
-        """Anything between two bounds."""
-        return _Near((low + high) / 2, 0 * low, (high - low) / 2)
-
     def _hinges(
         self, operation: Hinges, z: "_Near", low: Values, high: Values, radius: Values
     ) -> tuple[Values, Values, "_Near"]:
@@ -134,7 +130,7 @@ class Arithmetic:
             value, error = self._at(operation, at + 0 * low)
             least = np.where(inside, np.minimum(least, value - error), least)
             most = np.where(inside, np.maximum(most, value + error), most)
-        made = _chosen(certain.any(0), one, self._between(least, most))
+        made = _chosen(certain.any(0), one, least, most)
         return certain.swapaxes(0, 1), possible.swapaxes(0, 1), made
 
     def _column(self, operation: Hinges, x: float | torch.Tensor) -> Any:
@@ -166,7 +162,7 @@ class Arithmetic:
         possible = (high >= low.max(1)[:, None]) & ~again[:, :, None]
         winner = certain.argmax(1)[:, None]
         one = _Near(*(np.take_along_axis(part[index], winner, 1)[:, 0] for part in x))
-        made = _chosen(certain.any(1), one, self._between(low.max(1), high.max(1)))
+        made = _chosen(certain.any(1), one, low.max(1), high.max(1))
         return certain, possible, made
 
 
@@ -178,5 +174,7 @@ class _Near(NamedTuple):
     off: Values
 
 
-def _chosen(which: Any, one: _Near, other: _Near) -> _Near:
-    return _Near(*(np.where(which, a, b) for a, b in zip(one, other, strict=True)))
+def _chosen(certain: Any, one: _Near, low: Values, high: Values) -> _Near:
+    """What is known where a state is certain, and elsewhere anything between two bounds."""
+    other = (low + high) / 2, 0 * low, (high - low) / 2
+    return _Near(*(np.where(certain, a, b) for a, b in zip(one, other, strict=True)))

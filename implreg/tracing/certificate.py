@@ -51,11 +51,7 @@ class Certificate:
 
     switches: pd.DataFrame
     missed: pd.DataFrame
-    _lanes: list["_Lane"] = field(repr=False)
-
-    @property
-    def _segments(self) -> int:
-        return 1 + int(self.switches.segment.max())
+    _places: list[tuple["_Lane", int]] = field(repr=False)
 
     @property
     def holds(self) -> bool:
@@ -79,16 +75,12 @@ class Certificate:
         Raises:
             InputError: the switch is not certified.
         """
-        switch = self.switches.iloc[row]
-        if switch.finding != "certified":
+        if (finding := self.switches.finding.iloc[row]) != "certified":
             raise InputError(
-                f"row must be that of a certified switch, but {row} is {switch.finding}; choose "
-                f"another."
+                f"row must be that of a certified switch, but {row} is {finding}; choose another."
             )
-        lane = int(switch.path * self._segments + switch.segment)
-        lanes = self.switches.path * self._segments + self.switches.segment
-        place: Fraction = self._lanes[lane].crossing(row - int((lanes < lane).sum()))
-        return place
+        lane, number = self._places[row]
+        return lane.crossing(number)
 
 
 def certify(trace: Trace, source: Source, *, exact: bool, progress: bool | None) -> Certificate:
@@ -103,18 +95,18 @@ def certify(trace: Trace, source: Source, *, exact: bool, progress: bool | None)
     x0, x1 = (x.flatten(1).cpu().numpy() for x in (source.x0, source.x1))
     lane_of = (trace.path * trace.segments + trace.segment).cpu().numpy()
     t, site, unit = (x.cpu().numpy() for x in (trace.t - trace.segment, trace.layer, trace.unit))
-    lanes, tables, missed = [], [], []
+    places, tables, missed = [], [], []
     with progress_bar(len(x0), progress, desc="certifying", unit="path") as bar:
         for i in range(len(x0)):
             here = lane_of == i
             lane = _Lane(arithmetic, exact, (x0[i], x1[i]), t[here], sites[site[here]], unit[here])
-            lanes.append(lane)
+            places += [(lane, k) for k in range(here.sum())]
             tables.append(lane.proved().assign(lane=i))
             missed.append(lane.missed().assign(lane=i))
             bar.update()
     found, more = (_named(pd.concat(rows), trace, sites) for rows in (tables, missed))
     found.insert(2, "t", trace.t.cpu().numpy())
-    return Certificate(found, more, lanes)
+    return Certificate(found, more, places)
 
 
 def _named(table: pd.DataFrame, trace: Trace, sites: NDArray[np.int64]) -> pd.DataFrame:

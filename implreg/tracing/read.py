@@ -3,15 +3,17 @@
 import torch
 from torch import Tensor, nn
 
+from implreg.checks import check_array
 from implreg.errors import InputError
 from implreg.tracing.network import Network, Output
 from implreg.tracing.operations import perform
+from implreg.tracing.paths import Array
 from implreg.tracing.program import Program, arranged
 from implreg.tracing.record import BATCH, Recorded, Recorder
 
 
 def read(
-    net: nn.Module, sample: Tensor, *, dtype: torch.dtype = torch.float64, output: Output = None
+    net: nn.Module, sample: Array, *, dtype: torch.dtype = torch.float64, output: Output = None
 ) -> Program:
     """Read a module's operations into a `Program` that can be printed and traced.
 
@@ -25,7 +27,8 @@ def read(
             dropout in eval mode; and whatever else is linear in what the network computes, which is
             found out by trying. Writing in place counts, into views too. What the output does not
             depend on may be anything but a decision, such as ``if h.mean() > 0``.
-        sample: one input, of the shape (without batch axis) that the network takes.
+        sample: one input, a tensor or a NumPy array of the shape (without batch axis) that the
+            network takes.
         dtype: of the arithmetic, `torch.float64` or `torch.float32`.
         output: which output is meant: of a network that returns several tensors, the index of one
             in a tuple or its key in a dictionary; else the qualified name of a module inside `net`,
@@ -45,7 +48,7 @@ def read(
     Traceback (most recent call last):
     implreg.errors.InputError: net must be piecewise linear, but its layer '1' (Tanh) ...
     """
-    network = Network(net, dtype, output)
+    network, sample = Network(net, dtype, output), check_array("sample", sample)
     return record(network, sample.to(dtype=dtype, device=network.device or sample.device))
 
 

@@ -26,6 +26,7 @@ _NOT_FOLLOWED = (
     "writes into what it computed in a way that cannot be followed (out=, vmap, a view along the "
     "samples or of another shape); write into the tensor itself, or return a new one."
 )
+_SCRIPTED = "is TorchScript, whose operations cannot be read; use the module that was scripted."
 
 
 class Refused(Exception):
@@ -277,9 +278,8 @@ class Recorder:
             if not self.running:  # the module itself, which now has the tensors that it runs with
                 self._held = {id(x) for x in (*module.parameters(), *module.buffers())}
             self.running.append((names.get(module, ""), module))
-            why = _why_not(module)
-            if why:
-                raise InputError(self.why(why))
+            if isinstance(module, torch.jit.ScriptModule):
+                raise InputError(self.why(_SCRIPTED))
 
         def leave(module: nn.Module, _: Any, __: Any) -> None:
             self.running.pop()
@@ -295,19 +295,6 @@ class Recorder:
             for tensor, kind, _ in self._made:
                 tensor.__dict__.clear()
                 tensor.__class__ = kind
-
-
-def _why_not(module: nn.Module) -> str:
-    """Why a module cannot be traced, for those whose functions do not tell or come too late."""
-    if isinstance(module, torch.jit.ScriptModule):
-        return "is TorchScript, whose operations cannot be read; use the module that was scripted."
-    if isinstance(module, nn.MultiheadAttention):
-        return "multiplies two branches (attention), which is not piecewise linear; replace it."
-    if isinstance(module, nn.RNNBase) and module.mode != "RNN_RELU":
-        return "is recurrent with smooth gates, which is not piecewise linear; replace it."
-    if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
-        return BATCH_STATISTICS
-    return ""
 
 
 def writes(tensor: Tensor) -> int:

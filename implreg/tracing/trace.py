@@ -76,7 +76,7 @@ def trace(
     Args:
         net: a module in eval mode made of piecewise linear operations, see `read`; or the program
             that `read` makes of it, which saves reading it again.
-        paths: `implreg.pairs(...)`; two tensors (x0, x1) of shape (P, *input); or
+        paths: `implreg.pairs(...)`; two tensors or NumPy arrays (x0, x1) of shape (P, *input); or
             `implreg.polyline(...)`. On the device of the network.
         dtype: of the arithmetic, `torch.float64` or `torch.float32`.
         output: which of several outputs, or the name of an inner module, see `read`.

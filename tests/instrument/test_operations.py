@@ -664,7 +664,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
                          "calls argmax"),
     "bool": (lambda: Net(lambda m, x: x if x.any() else -x), "decides by .*data-dependent"),
     "threshold": (lambda: Net(lambda m, x: functional.threshold(x, 1.0, 0.0)),
-                  "not continuous; give both"),
+                  "a value other than its threshold"),
     "norm": (lambda: Net(lambda m, x: x.norm(dim=1)), "unless p is 1 or inf"),
     "matrix-norm": (lambda: Net(lambda m, x: torch.linalg.norm(x.view(-1, 3, 4), 1, (1, 2))),
                     "use linalg.vector_norm"),
@@ -692,7 +692,10 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
                         "a constant that differs from sample to sample"),
     "cast": (lambda: Net(lambda m, x: x.float()), "moves what it computes from torch.float64"),
     "lstm": (lambda: nn.Sequential(nn.Unflatten(1, (3, 4)), nn.LSTM(4, 2, batch_first=True)),
-             r"layer '1' \(LSTM\)"),
+             "got 2 outputs; choose one by output=0"),
+    "lstm-output": (lambda: Net(lambda m, x: m.a(x[:, None])[0],
+                                 a=nn.LSTM(12, 2, batch_first=True)),
+                    r"layer 'a' \(LSTM\) calls lstm, which is not piecewise linear"),
     "attention": (lambda: Net(lambda m, x: m.a(x[:, None], x[:, None], x[:, None])[0],
                               a=nn.MultiheadAttention(12, 1)), "layer 'a'"),
     "script-inside": (lambda: nn.Sequential(nn.Linear(12, 3), torch.jit.script(nn.ReLU())),
@@ -722,6 +725,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
                          "calls hardshrink, which is not continuous"),
     "mask-far-away": (lambda: Net(lambda m, x: torch.where(x > 1e6, 2 * x, x)), "chooses between"),
     "flipped-samples": (lambda: Net(lambda m, x: x.flip(0)), "first axis"),
+    "sorted-samples": (lambda: Net(lambda m, x: x.msort()), "mixes the samples|nor among"),
     "rolled-over-samples": (lambda: Net(lambda m, x: x.roll(1)), "first axis"),
     "in-place-broadcast": (lambda: Net(lambda m, x: x[:, :1].clone().add_(x)),
                            "calls add_, whose result has another shape"),
@@ -803,9 +807,9 @@ def test_networks_that_do_not_fit_their_paths() -> None:
     ):
         trace(net, paths("flat"))
     x0, x1 = paths("flat")
-    with pytest.raises(InputError, match="must hold real numbers of a floating type, got int64"):
+    with pytest.raises(InputError, match="must hold numbers of a floating type, got int64"):
         trace(net, (x0.long(), x1.long()))
-    with pytest.raises(InputError, match="must hold real numbers of a floating type, got complex"):
+    with pytest.raises(InputError, match=r"array of real numbers, got Tensor of torch\.complex"):
         trace(net, (x0 + 0j, x1 + 0j))
     with pytest.raises(InputError, match="got a tensor on the device meta"):
         trace(net, (x0.to("meta"), x1.to("meta")))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from implreg.tracing.operations.arithmetic import add, neg, sub
-from implreg.tracing.operations.table import constant, constants_only, handles
+from implreg.tracing.operations.table import HANDLERS, constant, constants_only, handles
 from implreg.tracing.record import Recorded, Recorder, Refused, fixed, plain
 
 
@@ -39,10 +39,7 @@ def _threshold(
     r: Recorder, input: Recorded, threshold: float, value: float, inplace: bool = False
 ) -> Recorded:
     if value != threshold:
-        raise Refused(
-            f"calls threshold with the value {value:g} below {threshold:g}, which is not "
-            f"continuous; give both the same number."
-        )
+        raise Refused("has a value other than its threshold, which is not continuous; give it one.")
     return _clamp(r, input, min=threshold)
 
 
@@ -80,8 +77,8 @@ def _relu6(r: Recorder, input: Recorded, inplace: bool = False) -> Recorded:
 def _hardtanh(
     r: Recorder, input: Recorded, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
 ) -> Recorded:
-    low, high = float(min_val), float(max_val)
-    return _between(r, "relu6" if (low, high) == (0, 6) else "hardtanh", input, low, high)
+    text = "relu6" if (min_val, max_val) == (0, 6) else "hardtanh"
+    return _between(r, text, input, float(min_val), float(max_val))
 
 
 def _between(r: Recorder, text: str, x: Recorded, low: float, high: float) -> Recorded:
@@ -102,9 +99,7 @@ def _clamp(r: Recorder, input: Recorded, min: Any = None, max: Any = None) -> Re
     return _between(r, "clamp", input, least, most)
 
 
-@handles("clamp_max")
-def _clamp_max(r: Recorder, input: Recorded, max: Any) -> Recorded:
-    return _clamp(r, input, max=max)
+HANDLERS["clamp_max"] = lambda r, input, max: _clamp(r, input, max=max)
 
 
 @handles("maximum", "fmax")

@@ -119,11 +119,9 @@ def _scaled(r: Recorder, x: Recorded, factor: Any, text: str = "mul") -> Recorde
 
 
 @handles("div", "divide", "true_divide", "truediv")
-def _div(r: Recorder, input: Any, other: Any, *, rounding_mode: str | None = None) -> Recorded:
+def _div(r: Recorder, input: Any, other: Any) -> Recorded:
     if isinstance(other, Recorded):
         raise Refused("divides by what it computes from its input; divide by a constant.")
-    if rounding_mode is not None:
-        raise Refused("rounds a quotient, which is not continuous; use an ordinary division.")
     divisor = constant(other, input)
     if not bool(torch.as_tensor(divisor, dtype=torch.float64).all()):
         raise Refused("divides by zero; divide by another constant.")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from implreg.tracing.operations.activations import absolute, maximum, minimum
 from implreg.tracing.operations.arithmetic import neg
-from implreg.tracing.operations.table import axes_of, axis_of, handles
+from implreg.tracing.operations.table import HANDLERS, Handler, axes_of, axis_of, handles
 from implreg.tracing.record import Recorded, Recorder, Refused, plain
 
 INDICES = "uses indices that depend on values, which is not continuous; use the values."
@@ -30,24 +30,20 @@ def _amin(r: Recorder, input: Recorded, dim: Any = None, keepdim: bool = False) 
     return neg(r, _amax(r, neg(r, input), dim, keepdim))
 
 
-@handles("max")
-def _max(
-    r: Recorder, input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None
-) -> Any:
-    if isinstance(dim, Tensor) or other is not None:
-        return maximum(r, input, dim if other is None else other)
-    values = _amax(r, input, dim, keepdim)
-    return _pair(r, "max", input, values, plain(input).max(dim, keepdim).indices)
+def _extreme(name: str, over_axes: Handler, of_two: Handler) -> Handler:
+    def handle(
+        r: Recorder, input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None
+    ) -> Any:
+        if isinstance(dim, Tensor) or other is not None:
+            return of_two(r, input, dim if other is None else other)
+        values = over_axes(r, input, dim, keepdim)
+        return _pair(r, name, input, values, getattr(plain(input), name)(dim, keepdim).indices)
+
+    return handle
 
 
-@handles("min")
-def _min(
-    r: Recorder, input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None
-) -> Any:
-    if isinstance(dim, Tensor) or other is not None:
-        return minimum(r, input, dim if other is None else other)
-    values = _amin(r, input, dim, keepdim)
-    return _pair(r, "min", input, values, plain(input).min(dim, keepdim).indices)
+HANDLERS["max"] = _extreme("max", _amax, maximum)
+HANDLERS["min"] = _extreme("min", _amin, minimum)
 
 
 def _pair(r: Recorder, name: str, input: Recorded, values: Recorded, indices: Tensor) -> Any:
@@ -56,7 +52,7 @@ def _pair(r: Recorder, name: str, input: Recorded, values: Recorded, indices: Te
     return getattr(torch.return_types, name)(pair)
 
 
-@handles("sort", "msort")
+@handles("sort")
 def _sort(
     r: Recorder, input: Recorded, dim: int = -1, descending: bool = False, *, stable: Any = None
 ) -> Any:

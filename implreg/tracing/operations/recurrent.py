@@ -24,14 +24,11 @@ def _cell(
 ) -> Recorded:  # fmt: skip
     constants_only(w_ih, w_hh, b_ih, b_hh)
 
-    made = affine(r, "rnn", _step, (input, hx, w_ih, w_hh, b_ih, b_hh), {})
+    made = affine(
+        r, "rnn", lambda x, h, v, w, b, c: functional.linear(x, v, b) + functional.linear(h, w, c),
+        (input, hx, w_ih, w_hh, b_ih, b_hh), {},
+    )  # fmt: skip
     return r.hinges("rnn", made, kinks=[(0.0, 1.0)])
-
-
-def _step(
-    x: Tensor, h: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None, b_hh: Tensor | None
-) -> Tensor:
-    return functional.linear(x, w_ih, b_ih) + functional.linear(h, w_hh, b_hh)
 
 
 @handles("rnn_relu")
