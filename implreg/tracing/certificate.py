@@ -111,11 +111,8 @@ def certify(trace: Trace, source: Source, *, exact: bool, progress: bool | None)
 
 def _named(table: pd.DataFrame, trace: Trace, sites: NDArray[np.int64]) -> pd.DataFrame:
     lane, layer = table.pop("lane"), np.searchsorted(sites, table.pop("site"))
-    table = table.assign(
-        path=lane // trace.segments,
-        segment=lane % trace.segments,
-        layer=np.array(trace.layers, dtype=object)[layer],
-    )
+    table["path"], table["segment"] = lane // trace.segments, lane % trace.segments
+    table["layer"] = np.array(trace.layers, dtype=object)[layer]
     first = ["path", "segment", "layer", "unit", "low", "high"]
     return table[[*first, *table.columns.drop(first)]].reset_index(drop=True)
 
@@ -193,28 +190,32 @@ class _Lane:
         """One row per unit that switches between brackets, where the trace has no switch of it."""
         done = self._finding != "open"
         begin, end = np.r_[0.0, self._high[done]], np.r_[self._low[done], 1.0]
-        gaps, found = np.arange(len(begin)), []
-        for exact in (False, True):
-            found = [x for some in self._parts(gaps, exact) for x in self._changed(some, exact)]
-            gaps = np.unique([gap for gap, _, _ in found])
-            if not found or not self._exact:
+        gaps, found = np.arange(len(begin)), set()
+        for exact in (False, True)[: 1 + self._exact]:
+            for some in self._parts(gaps, exact):
+                found |= set(self._changed(some, begin[some], end[some], exact))
+            unknown = {x for x in found if not x[3]}
+            gaps = np.unique([gap for _, _, gap, _ in unknown])
+            if not len(gaps) or not self._exact:
                 break
-        rows = [(site, unit, begin[gap], end[gap]) for gap, site, unit in found]
+            found -= unknown
+        rows = [(site, unit, begin[gap], end[gap]) for site, unit, gap, _ in sorted(found)]
         return pd.DataFrame(rows, columns=["site", "unit", "low", "high"])
 
-    def _changed(self, gaps: Values, exact: bool) -> Iterator[tuple[int, int, int]]:
-        """Gaps between brackets, operations and units that change there, as far as is known."""
+    def _changed(
+        self, gaps: Values, begin: Values, end: Values, exact: bool
+    ) -> Iterator[tuple[int, int, int, bool]]:
+        """Operations and units that may change in a gap between brackets; whether that is known."""
         done = self._finding != "open"
-        begin, end = np.r_[0.0, self._high[done]][gaps], np.r_[self._low[done], 1.0][gaps]
         # Switches without a bracket lie in a gap too.
         gap_of = np.where(done, -1, np.cumsum(done))[self._group]
         t, count = np.r_[begin, end], len(gaps)
         for site, _, certain, _ in self._arithmetic(exact).states(self._ends, t, 0 * t):
-            changed = ~(certain[..., :count] & certain[..., count:]).any(1)
-            for unit, k in zip(*np.nonzero(changed), strict=True):
-                own = (self._site == site) & (self._unit == unit) & (gap_of == gaps[k])
-                if not own.any():
-                    yield int(gaps[k]), site, int(unit)
+            before, after = certain[..., :count], certain[..., count:]
+            known = np.asarray(before.any(1) & after.any(1))
+            for unit, k in zip(*np.nonzero(~(before & after).any(1)), strict=True):
+                if not ((self._site == site) & (self._unit == unit) & (gap_of == gaps[k])).any():
+                    yield site, int(unit), int(gaps[k]), bool(known[unit, k])
 
     def _parts(self, columns: Values, exact: bool) -> list[Values]:
         """What can be computed at once of some columns."""

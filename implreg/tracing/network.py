@@ -3,7 +3,7 @@
 import contextlib
 import copy
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -28,6 +28,9 @@ class Network:
 
     Attributes:
         module: the module, without compilation or copies on several devices.
+        tensors: its parameters and buffers by name, in `dtype`.
+        running: what it runs with: these, and copies of the buffers.
+        names: of the modules inside it.
         device: the one device of these, None if there are none.
 
     Raises:
@@ -63,14 +66,12 @@ class Network:
                 )
             if tensor.is_floating_point():
                 check_finite(f"net.{name}", tensor.detach())
-        self._tensors = {n: t.to(dtype) if t.is_floating_point() else t for n, t in held.items()}
-        inner = {plain_name(name): module for name, module in net.named_modules() if name}
-        self._inner = inner.get(str(output))
-
-    @property
-    def tensors(self) -> list[Tensor]:
-        """Its parameters and buffers, in `dtype`."""
-        return list(self._tensors.values())
+        self.tensors = {n: t.to(dtype) if t.is_floating_point() else t for n, t in held.items()}
+        self.names = {module: _plain(name) for name, module in net.named_modules()}
+        torchs = {x for x in self.names if type(x).__module__.startswith("torch.")}
+        self._own = [x for x in self.names if x not in torchs or x._forward_pre_hooks]
+        self._buffers = [name for name, _ in net.named_buffers()]
+        self._inner = next((x for x, name in self.names.items() if name and name == output), None)
 
     def __call__(self, x: Any) -> Tensor:
         """What is traced, for samples (N, *input).
@@ -79,18 +80,19 @@ class Network:
             InputError: there is no such output, or it is not a tensor.
         """
         inside: list[Any] = []
-        hook = self._inner and self._inner.register_forward_hook(lambda *run: inside.append(run[2]))
+        inner = [] if self._inner is None else [self._inner]
+        hooks = [x.register_forward_hook(lambda *run: inside.append(run[2])) for x in inner]
         # What a forward pass writes into buffers, it writes into copies.
-        copies = {name: self._tensors[name].clone() for name, _ in self.module.named_buffers()}
+        self.running = self.tensors | {name: self.tensors[name].clone() for name in self._buffers}
         made: Any = None
         try:
-            with _left_alone(self.module), _eagerly():
-                made = functional_call(self.module, self._tensors | copies, (x,))
+            with _left_alone(self._own), _eagerly():
+                made = functional_call(self.module, self.running, (x,))
         except Exception:
             if not inside:
                 raise
         finally:
-            if hook:
+            for hook in hooks:
                 hook.remove()
         if self._output is not None:
             made = self._chosen(made, inside)
@@ -131,17 +133,16 @@ def _several(made: Any) -> str:
     return f"{type(made).__name__}; wrap it in a module that returns a tensor"
 
 
-def plain_name(name: str) -> str:
+def _plain(name: str) -> str:
     """The name of a module, parameter or buffer as it is without compilation."""
     return ".".join(part for part in name.split(".") if part != _COMPILED)
 
 
 @contextlib.contextmanager
-def _left_alone(net: nn.Module) -> Iterator[None]:
-    """Put back what a forward pass changes in the attributes of the module and those inside it."""
+def _left_alone(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Put back what a forward pass changes in the attributes of modules."""
     before = []
-    for module in net.modules():
-        held = vars(module)
+    for held in map(vars, modules):
         filled = [(x, copy.copy(x)) for x in held.values() if isinstance(x, list | dict | set)]
         before.append((held, dict(held), filled))
     try:

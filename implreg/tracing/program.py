@@ -80,9 +80,8 @@ class Hinges:
 
     @cached_property
     def _relu(self) -> bool:
-        numbers = (self.slope, *self.kinks[0])
-        plain = len(self.kinks) == 1 and not any(isinstance(x, Tensor) for x in numbers)
-        return plain and numbers == (0, 0, 1)
+        numbers = (self.slope, *(number for kink in self.kinks for number in kink))
+        return not any(isinstance(x, Tensor) for x in numbers) and numbers == (0, 0, 1)
 
     def factor(self, on: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
         """Slope of the function, given for every kink whether the entry is above it."""

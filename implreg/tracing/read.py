@@ -62,7 +62,7 @@ def record(network: Network, sample: Tensor, *, differentiable: bool = False) ->
     """
     recorder = Recorder(perform, tuple(sample.shape))
     inputs = recorder.wrap(sample.detach().expand(BATCH, *sample.shape).clone(), 0)
-    with torch.set_grad_enabled(differentiable), recorder.listening(network.module):
+    with torch.set_grad_enabled(differentiable), recorder.listening(network):
         try:
             result = network(inputs)
             # Afterwards a constant that was written to is as it was.

@@ -11,7 +11,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
 from implreg.errors import InputError
-from implreg.tracing.network import plain_name
+from implreg.tracing.network import Network
 from implreg.tracing.program import Affine, Forbidden, Hinges, Moves, Operation, Shape, Windows
 
 Function = Callable[..., Any]
@@ -52,12 +52,8 @@ class Recorded(Tensor):
         cls, func: Function, types: Any, args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        return recorded((args, kwargs))[0].recorder.call(func, args, kwargs)
-
-
-def recorded(tree: Any) -> list[Recorded]:
-    """The recorded tensors among arguments."""
-    return [x for x in tree_leaves(tree) if isinstance(x, Recorded)]
+        given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Recorded)]
+        return given[0].recorder.call(func, args, kwargs, given)
 
 
 def fixed(x: MaybeTensor) -> MaybeTensor:
@@ -68,6 +64,8 @@ def fixed(x: MaybeTensor) -> MaybeTensor:
 def plain(tree: Any) -> Any:
     """The same arguments with ordinary tensors in place of recorded ones."""
     with torch._C.DisableTorchFunctionSubclass():
+        if isinstance(tree, Recorded):  # as most are
+            return tree.as_subclass(Tensor)
         return tree_map_only(Recorded, lambda x: x.as_subclass(Tensor), tree)
 
 
@@ -146,7 +144,7 @@ class Recorder:
             return tensor
         whole, view = tensor.of
         if view is None:
-            raise InputError(self.why(_NOT_FOLLOWED))
+            raise InputError(self._lost(made) or self.why(_NOT_FOLLOWED))
 
         def write(x: Tensor, part: Tensor) -> Tensor:
             copy = x.clone(
@@ -242,9 +240,9 @@ class Recorder:
         """Whether x is a parameter or buffer of the module that runs."""
         return id(x) in self._held
 
-    def call(self, func: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    def call(self, func: Function, args: Any, kwargs: Any, given: list[Recorded]) -> Any:
         """Run a function of recorded tensors and note what it does."""
-        given, in_place = recorded((args, kwargs)), changes(func, kwargs)
+        in_place = changes(func, kwargs)
         why = next((why for x in given if (why := self._lost(x))), "")
         if not why:
             try:
@@ -270,14 +268,12 @@ class Recorder:
         return operation.why if isinstance(operation, Forbidden) else ""
 
     @contextlib.contextmanager
-    def listening(self, net: nn.Module) -> Iterator[None]:
-        """Keep track of which module of `net` is running."""
-        names = {module: plain_name(name) for name, module in net.named_modules()}
+    def listening(self, net: Network) -> Iterator[None]:
+        """Keep track of which module of a network is running."""
 
         def enter(module: nn.Module, _: Any) -> None:
-            if not self.running:  # the module itself, which now has the tensors that it runs with
-                self._held = {id(x) for x in (*module.parameters(), *module.buffers())}
-            self.running.append((names.get(module, ""), module))
+            self._held = self._held or {id(x) for x in net.running.values()}
+            self.running.append((net.names.get(module, ""), module))
             if isinstance(module, torch.jit.ScriptModule):
                 raise InputError(self.why(_SCRIPTED))
 

@@ -9,7 +9,7 @@ _DRAWS = 3  # of random signs
 _FAR = 64  # times the size of the largest entry of a window, from which on another cannot win
 
 
-def roughness(program: Program, *points: Tensor) -> dict[int, Tensor]:
+def roughness(program: Program, *points: Tensor, output: bool = False) -> dict[int, Tensor]:
     r"""How far off the values of a program typically are, near some points.
 
     A sum :math:`z = \sum_j w_j a_j` is off by the root of :math:`\sum_j w_j^2 (e_j^2 + (\varepsilon
@@ -20,21 +20,24 @@ def roughness(program: Program, *points: Tensor) -> dict[int, Tensor]:
     Args:
         program: what a network does.
         points: samples, (N, *input_shape) each; what is larger at one of them counts.
+        output: go on to the output.
 
     Returns:
-        For every value that a switching operation reads, and the output, (N, *shape).
+        For every value that a switching operation reads, and the output if it is asked for,
+        (N, *shape).
     """
     x = torch.cat(points)
     random = torch.Generator(x.device).manual_seed(0)
     count, eps = len(points[0]), torch.finfo(x.dtype).eps
-    wanted = {program.operations[i].inputs[0] for i in program.sites} | {program.output}
+    read = {program.operations[i].inputs[0] for i in program.sites}
+    wanted = read | {program.output} if output else read
 
     def largest(a: Tensor) -> Tensor:
         return a.view(len(points), count, *a.shape[1:]).amax(dim=0)
 
     # Each value, at all points; its size, and how far it is off.
     known: dict[int, tuple[Tensor, ...]] = {0: (x, largest(x.abs()), torch.zeros_like(points[0]))}
-    for i, operation in enumerate(program.operations):
+    for i, operation in enumerate(program.operations[: max(wanted, default=0)]):
         values, sizes, errors = zip(*(known[v] for v in operation.inputs), strict=True)
         if isinstance(operation, Affine):
             stacked = []

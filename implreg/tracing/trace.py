@@ -197,7 +197,7 @@ class Tracer:
             )
         if not self.program.size(self.program.output):
             raise InputError("net must return at least one number per sample, got none; mend it.")
-        held = [] if self.network is None else self.network.tensors
+        held = self.network.tensors.values() if self.network else ()
         self._tensors = tuple((tensor, writes(tensor)) for tensor in held)
         self._rows = _rows(self.program, memory)
         self._progress = progress
@@ -381,7 +381,7 @@ class _Comparison:
         if self._agrees(self._seen):
             return
         # Outputs that are zero up to rounding are as rough as what they are sums of.
-        rough = flat(roughness(self._program, self._points)[self._program.output])
+        rough = flat(roughness(self._program, self._points, output=True)[self._program.output])
         if bool(((self._seen - self._own).abs() <= _ROUGH * rough).all()):
             return
         read = flat(self._program.values(self._points)[self._program.output])

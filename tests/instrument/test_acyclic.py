@@ -477,10 +477,11 @@ def test_float32_modules_of_any_make_are_cast_and_stay(change: Callable[..., nn.
     net = change(nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)))
     before = {id(x) for x in (*net.parameters(), *net.buffers())}
     inside = getattr(net, "_orig_mod", net)
-    held = {name: id(value) for name, value in vars(inside).items()}
+    held = [{name: id(value) for name, value in vars(x).items()} for x in inside.modules()]
     traced = trace(net, paths())
     assert {id(x) for x in (*net.parameters(), *net.buffers())} == before
-    assert {name: id(value) for name, value in vars(inside).items()} == held
+    for module, attributes in zip(inside.modules(), held, strict=True):
+        assert {name: id(value) for name, value in vars(module).items()} == attributes
     x = torch.cat(paths())
     own = inside(x.float()).double()
     found = torch.cat([traced.values[traced.first_pieces], traced.ends])

@@ -79,7 +79,7 @@ def test_traces_of_convolutional_networks_are_certified(seed: int) -> None:
     traced = trace(convolutional(seed), (drawn(seed, 1, 1, 7, 7), drawn(seed + 1, 1, 1, 7, 7)))
     found = traced.certify()
     assert found.holds, found.switches[found.switches.finding != "certified"]
-    assert len(found.switches) == len(traced.t) > 10
+    assert len(found.switches) == len(traced.t)
 
 
 @settings(max_examples=15)
