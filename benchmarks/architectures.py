@@ -10,20 +10,27 @@ layer with the fewest units on has `least on`. The other table says why networks
     pip install timm torchvision                             # in the builds that fit PyTorch
     python benchmarks/architectures.py                       # 7 minutes
     python benchmarks/architectures.py --only resnet18 dla34
+    python benchmarks/architectures.py --quick               # two of them, to try the script
 """
 
 import argparse
 from collections import Counter
 from typing import Any
 
-import timm
 import torch
 from _measure import say, seconds, show
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torchvision import models
 
 import implreg as ir
+
+try:
+    import timm
+    from torchvision import models
+except (ImportError, RuntimeError) as error:  # the latter from builds that do not fit
+    raise SystemExit(
+        f"timm and torchvision are needed, in the builds that fit PyTorch ({error}); install them."
+    ) from None
 
 # Of torchvision, or else of timm; with the side of the images where it is not 32 pixels.
 NAMES = """alexnet@64 vgg11_bn resnet18 resnet50 resnext50_32x4d wide_resnet50_2 densenet121
@@ -138,7 +145,9 @@ def measure(name: str, side: str = "32") -> dict[str, object]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", metavar="NAME", help="some of them")
-    only = parser.parse_args().only
+    parser.add_argument("--quick", action="store_true", help="two of them")
+    asked = parser.parse_args()
+    only = ["resnet18", "mobilenet_v3_small"] if asked.quick else asked.only
     torch.set_num_threads(1)
     rows = [measure(*x) for x in (n.split("@") for n in NAMES.split()) if x[0] in (only or x)]
     for title, refused in (("Compared with the module itself", False), ("Refused", True)):
