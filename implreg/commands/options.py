@@ -11,7 +11,6 @@ network = click.option(
 output = click.option(
     "--output",
     metavar="NAME",
-    callback=lambda _, __, asked: int(asked) if asked and asked.isdecimal() else asked,
     help="Which output: a module in the network by its name, or one of several by index or key.",
 )
 

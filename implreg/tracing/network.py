@@ -108,13 +108,14 @@ class Network:
     def _chosen(self, made: Any, inside: list[Any]) -> Any:
         """The output that is asked for: of what the network returns, or of what a module did."""
         output = self._output
-        if isinstance(output, int):
-            if isinstance(made, tuple | list) and -len(made) <= output < len(made):
-                return made[output]
-        elif isinstance(made, Mapping) and output in made:
+        if isinstance(made, Mapping) and output in made:
             return made[output]
-        elif inside:
+        if inside:
             return inside[0]
+        # A command line gives numbers as words.
+        index = int(str(output)) if str(output).lstrip("-").isdecimal() else sys.maxsize
+        if isinstance(made, tuple | list) and -len(made) <= index < len(made):
+            return made[index]
         raise InputError(
             f"output must be an output of net or the name of a module in it that runs, got "
             f"{output!r}, but net returns {_several(made)}."

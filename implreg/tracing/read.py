@@ -23,10 +23,12 @@ def read(
     Args:
         net: a module in eval mode. Its layers may be what a continuous piecewise linear network is
             made of: linear, convolution, batch norm; ReLU, ReLU6, LeakyReLU, PReLU, Hardtanh, abs,
-            clamp, maximum and minimum of two branches; max pooling; products with constants;
-            dropout in eval mode; and whatever else is linear in what the network computes, which is
-            found out by trying. Writing in place counts, into views too. What the output does not
-            depend on may be anything but a decision, such as ``if h.mean() > 0``.
+            clamp, maximum and minimum of two branches; max pooling, maxima over axes, sorted
+            entries; choices by a comparison whose branches meet, such as ``where(x > 0, x, 0)``;
+            recurrent layers with ReLU; products with constants; dropout in eval mode; and whatever
+            else is linear in what the network computes, which is found out by trying. Writing in
+            place counts, into views too. What the output does not depend on may be anything but a
+            decision, such as ``if h.mean() > 0``; checks that raise are taken as passed.
         sample: one input, a tensor or a NumPy array of the shape (without batch axis) that the
             network takes.
         dtype: of the arithmetic, `torch.float64` or `torch.float32`.

@@ -78,7 +78,8 @@ def trace(
             that `read` makes of it, which saves reading it again.
         paths: `implreg.pairs(...)`; two tensors or NumPy arrays (x0, x1) of shape (P, *input); or
             `implreg.polyline(...)`. On the device of the network.
-        dtype: of the arithmetic, `torch.float64` or `torch.float32`.
+        dtype: of the arithmetic, `torch.float64` or `torch.float32`, whose rounding hides switches
+            on short paths.
         output: which of several outputs, or the name of an inner module, see `read`.
         memory: bound on the working set, in bytes or as "512MB", besides the network and the
             result; half of the free memory by default. It bounds how many pieces are taken at once.
@@ -131,7 +132,8 @@ def stream(
     Args:
         net: as `trace` takes it: a module in eval mode, or its program.
         paths: as `trace` takes them.
-        dtype: of the arithmetic, `torch.float64` or `torch.float32`.
+        dtype: of the arithmetic, `torch.float64` or `torch.float32`, whose rounding hides switches
+            on short paths.
         output: which of several outputs, or the name of an inner module, see `read`.
         memory: bound on the working set, in bytes or as "512MB", besides the network; half of the
             free memory by default.

@@ -405,6 +405,7 @@ class Goes(Several):
     [
         (Pair, 0, "head"),
         (Pair, -2, "head"),
+        (Pair, "0", "head"),  # as the command line gives it
         (Pair, "smooth", "smooth"),
         (Pair, "body.0", "body.0"),
         (Named, "body", "head"),  # a key before a module

@@ -295,6 +295,19 @@ def without_the_book(words: str) -> Done:
     return Done(done.returncode, done.stdout, done.stderr)
 
 
+@pytest.mark.parametrize("points", ["", " --points 9"])
+def test_an_inner_module_is_traced_by_its_name(
+    folder: Path, call: Callable[..., Done], points: str
+) -> None:
+    done = call("trace small.pt --paths paths.npz --output 1" + points)
+    assert done.code == 0, done.err
+    with np.load(f"trace/{'samples' if points else 'trace'}.npz") as held:
+        assert held["slopes"].shape[-1] == 20  # units of the hidden layer
+    assert "20  relu" in call("read small.pt --shape 3 --output 1").out
+    done = call("trace small.pt --paths paths.npz --output tail" + points)
+    assert done.code != 0 and "got 'tail', but net returns one tensor" in done.err
+
+
 def test_the_instrument_needs_nothing_of_the_book(folder: Path) -> None:
     done = without_the_book("trace small.pt --paths paths.npz")
     assert done.code == 0, done.err
