@@ -1,7 +1,7 @@
 """Programs in bounds: what the numbers of a network may be around positions of a path.
 
-In floating-point numbers with all rounding (but no underflow) within the bounds, or in rational
-numbers, which have none.
+In floating-point numbers of 64 bits or more with all rounding (but no underflow) within the bounds,
+or in rational numbers, which have none.
 
 Source: Higham, Accuracy and Stability of Numerical Algorithms (2002), section 3.5.
 """
@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from implreg.tracing.program import Affine, Hinges, Program, Windows
 
-Values = NDArray[Any]  # float64, or Fraction as objects
+Values = NDArray[Any]  # numbers of one of these kinds, Fraction as objects
+KINDS = (np.float64, np.longdouble, Fraction)  # each more exact, and slower
 _ENTRIES = 2**22  # of one array of values
 _fractions = np.vectorize(Fraction, otypes=[object])
 
@@ -39,11 +40,11 @@ class States(NamedTuple):
 
 
 class Arithmetic:
-    """A program on columns of bounds, in floating-point or in rational numbers."""
+    """A program on columns of bounds, in numbers of one of `KINDS`."""
 
-    def __init__(self, program: Program, exact: bool) -> None:
-        self.program, self._exact = program, exact
-        self._rounding = 0 if exact else 2.0**-52  # twice the unit roundoff
+    def __init__(self, program: Program, kind: type[Any]) -> None:
+        self.program, self._kind = program, kind
+        self._rounding = 0 if kind is Fraction else np.finfo(kind).eps  # twice the unit roundoff
         operations = enumerate(program.operations)
         self._maps = {i: self._map(one) for i, one in operations if isinstance(one, Affine)}
         widest = max(program.size(v) for v in range(len(program.operations) + 1))
@@ -52,7 +53,7 @@ class Arithmetic:
     def number(self, x: Any) -> Any:
         """An array of floats in this arithmetic."""
         x = np.asarray(x, dtype=np.float64)
-        return _fractions(x) if self._exact and x.size else x
+        return _fractions(x) if self._kind is Fraction and x.size else x.astype(self._kind)
 
     def _map(self, operation: Affine) -> tuple[Values, Values]:
         """The matrix of an operation, all inputs side by side, and its constant as a column."""

@@ -15,7 +15,7 @@ Certain is what holds for all values within bounds, which cover the bracket and 
 What these cannot decide is decided by the same inequalities in rational numbers, without rounding.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cache
@@ -26,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 
 from implreg.errors import InputError
-from implreg.tracing.bounds import Arithmetic, Values
+from implreg.tracing.bounds import KINDS, Arithmetic, Values
 from implreg.tracing.program import Hinges, Windows
 from implreg.tracing.result import Source, Trace
 from implreg.tracing.trace import progress_bar
@@ -90,16 +90,17 @@ def certify(trace: Trace, source: Source, *, exact: bool, progress: bool | None)
             f"trace must be in torch.float64 to be certified, got {source.program.dtype}; trace "
             f"again with dtype=torch.float64."
         )
-    arithmetic = cache(lambda exact: Arithmetic(source.program, exact))
+    arithmetic = cache(lambda kind: Arithmetic(source.program, kind))
     sites = np.array(source.program.sites, dtype=np.int64)
     x0, x1 = (x.flatten(1).cpu().numpy() for x in (source.x0, source.x1))
     lane_of = (trace.path * trace.segments + trace.segment).cpu().numpy()
-    t, site, unit = (x.cpu().numpy() for x in (trace.t - trace.segment, trace.layer, trace.unit))
+    t, layer, unit = (x.cpu().numpy() for x in (trace.t - trace.segment, trace.layer, trace.unit))
+    site, kinds = sites[layer], KINDS[: 2 + exact]
     places, tables, missed = [], [], []
     with progress_bar(len(x0), progress, desc="certifying", unit="path") as bar:
         for i in range(len(x0)):
             here = lane_of == i
-            lane = _Lane(arithmetic, exact, (x0[i], x1[i]), t[here], sites[site[here]], unit[here])
+            lane = _Lane(arithmetic, kinds, (x0[i], x1[i]), t[here], site[here], unit[here])
             places += [(lane, k) for k in range(here.sum())]
             tables.append(lane.proved().assign(lane=i))
             missed.append(lane.missed().assign(lane=i))
@@ -121,11 +122,11 @@ class _Lane:
     """One segment of a path: the switches that the trace has on it, and what is proved of them."""
 
     def __init__(
-        self, arithmetic: Callable[[bool], Arithmetic], exact: bool, ends: tuple[Values, Values],
-        t: Values, site: Values, unit: Values,
+        self, arithmetic: Callable[[type], Arithmetic], kinds: Sequence[type],
+        ends: tuple[Values, Values], t: Values, site: Values, unit: Values,
     ) -> None:  # fmt: skip
-        self._arithmetic, self._exact, self._ends = arithmetic, exact, ends
-        self._t, self._site, self._unit = t, site, unit
+        self._arithmetic, self._kinds, self._ends = arithmetic, kinds, ends
+        self._site, self._unit = site, unit
         apart = np.diff(t, prepend=-1.0) > _TOGETHER
         self._group = np.cumsum(apart) - 1
         first = np.flatnonzero(apart)
@@ -139,24 +140,24 @@ class _Lane:
         """One row per switch, with its bracket and what could be proved of it."""
         begin, end = self._low.copy(), self._high.copy()
         fences = np.r_[0.0, (begin[1:] + end[:-1]) / 2, 1.0][: len(begin) + 1]
-        for exact in (False, True)[: 1 + self._exact]:
+        for kind in self._kinds:
             tried = np.zeros(len(begin))
             for width in _WIDTHS:
                 low = np.maximum(begin - width, (begin + fences[:-1]) / 2)
                 high = np.minimum(end + width, (end + fences[1:]) / 2)
                 todo = np.flatnonzero((self._finding == "open") & (high - low > tried))
                 tried = high - low
-                for some in self._parts(todo, exact):
-                    self._try(some, low[some], high[some], exact)
+                for some in self._parts(todo, kind):
+                    self._try(some, low[some], high[some], kind)
         return pd.DataFrame({
             "site": self._site, "unit": self._unit, "low": self._low[self._group],
             "high": self._high[self._group], "finding": self._finding[self._group],
             "why": self._why[self._group],
         })  # fmt: skip
 
-    def _try(self, groups: Values, low: Values, high: Values, exact: bool) -> None:
+    def _try(self, groups: Values, low: Values, high: Values, kind: type) -> None:
         """See what brackets around some groups prove."""
-        count, arithmetic = len(groups), self._arithmetic(exact)
+        count, arithmetic = len(groups), self._arithmetic(kind)
         t, none = np.r_[low, high, (low + high) / 2], np.zeros(2 * count)
         radius = np.r_[none, (high - low) / 2 + 2.0**-52]
         column = np.full(len(self._finding), -1)
@@ -191,40 +192,40 @@ class _Lane:
         done = self._finding != "open"
         begin, end = np.r_[0.0, self._high[done]], np.r_[self._low[done], 1.0]
         gaps, found = np.arange(len(begin)), set()
-        for exact in (False, True)[: 1 + self._exact]:
-            for some in self._parts(gaps, exact):
-                found |= set(self._changed(some, begin[some], end[some], exact))
+        for kind in self._kinds:
+            for some in self._parts(gaps, kind):
+                found |= set(self._changed(some, begin[some], end[some], kind))
             unknown = {x for x in found if not x[3]}
             gaps = np.unique([gap for _, _, gap, _ in unknown])
-            if not len(gaps) or not self._exact:
+            if not len(gaps) or kind is self._kinds[-1]:
                 break
             found -= unknown
         rows = [(site, unit, begin[gap], end[gap]) for site, unit, gap, _ in sorted(found)]
         return pd.DataFrame(rows, columns=["site", "unit", "low", "high"])
 
     def _changed(
-        self, gaps: Values, begin: Values, end: Values, exact: bool
+        self, gaps: Values, begin: Values, end: Values, kind: type
     ) -> Iterator[tuple[int, int, int, bool]]:
         """Operations and units that may change in a gap between brackets; whether that is known."""
         done = self._finding != "open"
         # Switches without a bracket lie in a gap too.
         gap_of = np.where(done, -1, np.cumsum(done))[self._group]
         t, count = np.r_[begin, end], len(gaps)
-        for site, _, certain, _ in self._arithmetic(exact).states(self._ends, t, 0 * t):
+        for site, _, certain, _ in self._arithmetic(kind).states(self._ends, t, 0 * t):
             before, after = certain[..., :count], certain[..., count:]
             known = np.asarray(before.any(1) & after.any(1))
             for unit, k in zip(*np.nonzero(~(before & after).any(1)), strict=True):
                 if not ((self._site == site) & (self._unit == unit) & (gap_of == gaps[k])).any():
                     yield site, int(unit), int(gaps[k]), bool(known[unit, k])
 
-    def _parts(self, columns: Values, exact: bool) -> list[Values]:
+    def _parts(self, columns: Values, kind: type) -> list[Values]:
         """What can be computed at once of some columns."""
-        count = self._arithmetic(exact).columns if len(columns) else 1
+        count = self._arithmetic(kind).columns if len(columns) else 1
         return [columns[i : i + count] for i in range(0, len(columns), count)]
 
     def crossing(self, row: int) -> Fraction:
         """Where a certified switch is; between the ends of its bracket its unit is linear."""
-        arithmetic, group = self._arithmetic(True), self._group[row]
+        arithmetic, group = self._arithmetic(Fraction), self._group[row]
         t = np.array([self._low[group], self._high[group]])
         site, unit = self._site[row], self._unit[row]
         states = arithmetic.states(self._ends, t, 0 * t)

@@ -15,7 +15,6 @@ from implreg.errors import InputError
 
 Output = int | str | None
 _COMPILED = "_orig_mod"  # where torch.compile keeps the module
-_FEW = 3  # keys in a sentence
 
 
 class Network:
@@ -127,7 +126,7 @@ def _several(made: Any) -> str:
     if isinstance(made, tuple | list) and made:
         return f"{len(made)} outputs; choose one by output=0 to output={len(made) - 1}"
     if isinstance(made, Mapping) and made:
-        keys = [f"output={key!r}" for key in list(made)[:_FEW]]
+        keys = [f"output={key!r}" for key in list(made)[:3]]
         return f"the outputs of a {type(made).__name__}; choose one by {' or '.join(keys)}"
     if isinstance(made, Tensor):
         return "one tensor; leave output out, or name a module as print(net) shows them"
