@@ -49,6 +49,9 @@ class Arithmetic:
         self._maps = {i: self._map(one) for i, one in operations if isinstance(one, Affine)}
         widest = max(program.size(v) for v in range(len(program.operations) + 1))
         self.columns = max(1, _ENTRIES // widest)
+        # A product of one number of each layer, below which numbers may come to underflow.
+        numbers = (abs(np.concatenate([x.ravel() for x in one])) for one in self._maps.values())
+        self.smallest = prod(float(min(x[x > 0], default=1)) for x in numbers)
 
     def number(self, x: Any) -> Any:
         """An array of floats in this arithmetic."""
@@ -66,7 +69,9 @@ class Arithmetic:
             blocks.append(operation.linear(*taken).detach().reshape(len(units), -1).T)
         bias = torch.zeros(operation.shape, dtype=torch.float64, device=program.device)
         if operation.bias is not None:
-            bias = bias + operation.bias.detach()
+            bias = bias + operation.bias.detach().nan_to_num(
+                posinf=0, neginf=0
+            )  # never the largest
         return self.number(torch.cat(blocks, 1).cpu()), self.number(bias.reshape(-1, 1).cpu())
 
     def states(self, ends: tuple[Values, Values], t: Values, radius: Values) -> Iterator[States]:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -95,7 +96,8 @@ def certify(trace: Trace, source: Source, *, exact: bool, progress: bool | None)
     x0, x1 = (x.flatten(1).cpu().numpy() for x in (source.x0, source.x1))
     lane_of = (trace.path * trace.segments + trace.segment).cpu().numpy()
     t, layer, unit = (x.cpu().numpy() for x in (trace.t - trace.segment, trace.layer, trace.unit))
-    site, kinds = sites[layer], KINDS[: 2 + exact]
+    kinds = KINDS[: 2 + exact] if arithmetic(KINDS[0]).smallest > 1e-280 else KINDS[2:]
+    site = sites[layer]
     places, tables, missed = [], [], []
     with progress_bar(len(x0), progress, desc="certifying", unit="path") as bar:
         for i in range(len(x0)):
@@ -131,6 +133,9 @@ class _Lane:
         self._group = np.cumsum(apart) - 1
         first = np.flatnonzero(apart)
         last = np.r_[first[1:], len(t)][: len(first)] - 1
+        keys = np.stack([self._group, site, unit], 1)
+        one, count = np.unique(keys, axis=0, return_counts=True)
+        self._twice = np.isin(np.arange(len(first)), one[count > 1, 0])  # two of one unit
         # Of every group of switches: where it begins and ends, and then its bracket.
         self._low, self._high = t[first], t[last]
         self._finding = np.full(len(first), "open", dtype=object)
@@ -182,6 +187,7 @@ class _Lane:
         differ = np.r_[self._site[1:] != self._site[:-1], False] & ~last
         alike = np.bincount(self._group, differ)[groups] == 0
         found = np.where(single & idle, "invented", np.where(alike, "certified", "together"))
+        why[(why == "") & self._twice[groups]] = "one unit is there twice"
         found[(why != "") | (idle & ~single)] = "open"
         self._finding[groups], self._why[groups] = found, why
         done = groups[found != "open"]
@@ -191,32 +197,42 @@ class _Lane:
         """One row per unit that switches between brackets, where the trace has no switch of it."""
         done = self._finding != "open"
         begin, end = np.r_[0.0, self._high[done]], np.r_[self._low[done], 1.0]
-        gaps, found = np.arange(len(begin)), set()
+        gaps = np.arange(len(begin))
+        held: dict[int, Values] = {}
         for kind in self._kinds:
             for some in self._parts(gaps, kind):
-                found |= set(self._changed(some, begin[some], end[some], kind))
-            unknown = {x for x in found if not x[3]}
-            gaps = np.unique([gap for _, _, gap, _ in unknown])
-            if not len(gaps) or kind is self._kinds[-1]:
-                break
-            found -= unknown
-        rows = [(site, unit, begin[gap], end[gap]) for site, unit, gap, _ in sorted(found)]
+                t = np.r_[begin[some], end[some]]
+                for site, _, certain, _ in self._arithmetic(kind).states(self._ends, t, 0 * t):
+                    shape = (*certain.shape[:2], 2)
+                    known = held.setdefault(site, np.zeros((*shape, len(begin)), dtype=bool))
+                    known[..., some] = certain.reshape(*shape, -1)
+            every = [np.asarray(known.any(1)).all(axis=(0, 1)) for known in held.values()]
+            gaps = np.flatnonzero(~np.all(every, axis=0)) if every else gaps[:0]
+        rows = [
+            (site, unit, begin[k], end[k])
+            for site, known in held.items()
+            for k, unit in self._changes(site, known)
+        ]
         return pd.DataFrame(rows, columns=["site", "unit", "low", "high"])
 
-    def _changed(
-        self, gaps: Values, begin: Values, end: Values, kind: type
-    ) -> Iterator[tuple[int, int, int, bool]]:
-        """Operations and units that may change in a gap between brackets; whether that is known."""
-        done = self._finding != "open"
-        # Switches without a bracket lie in a gap too.
-        gap_of = np.where(done, -1, np.cumsum(done))[self._group]
-        t, count = np.r_[begin, end], len(gaps)
-        for site, _, certain, _ in self._arithmetic(kind).states(self._ends, t, 0 * t):
-            before, after = certain[..., :count], certain[..., count:]
-            known = np.asarray(before.any(1) & after.any(1))
-            for unit, k in zip(*np.nonzero(~(before & after).any(1)), strict=True):
-                if not ((self._site == site) & (self._unit == unit) & (gap_of == gaps[k])).any():
-                    yield site, int(unit), int(gaps[k]), bool(known[unit, k])
+    def _changes(self, site: int, known: Values) -> Iterator[tuple[int, int]]:
+        """Gaps and units of an operation that change there.
+
+        A unit that is zero for a while has both states: it keeps that from before, gap after gap.
+        In a window the entries that tie may hand over to one another.
+        """
+        keeps = isinstance(self._arithmetic(self._kinds[0]).program.operations[site], Hinges)
+        done = (self._finding != "open")[self._group]
+        number = np.cumsum(self._finding != "open")[self._group] - done  # gap, or bracket behind it
+        state: Any = np.ones(known.shape[:2], dtype=bool)
+        for k in range(known.shape[-1]):
+            here = (self._site == site) & (number == k)
+            state = (state if keeps else True) & known[:, :, 0, k] & known[:, :, 1, k]
+            lost: Any = ~state.any(1)
+            state[lost] = known[lost, :, 1, k]
+            lost[self._unit[here & ~done]] = False  # no bracket, and so in the gap
+            yield from ((k, int(unit)) for unit in np.flatnonzero(lost))
+            state[self._unit[here & done]] = True
 
     def _parts(self, columns: Values, kind: type) -> list[Values]:
         """What can be computed at once of some columns."""

@@ -79,8 +79,11 @@ class Network:
             InputError: there is no such output, or it is not a tensor.
         """
         inside: list[Any] = []
-        inner = [] if self._inner is None else [self._inner]
-        hooks = [x.register_forward_hook(lambda *run: inside.append(run[2])) for x in inner]
+
+        def returned(_: nn.Module, __: Any, made: Any) -> None:
+            inside.append(made.clone() if isinstance(made, Tensor) else made)  # as it is now
+
+        hooks = [x.register_forward_hook(returned) for x in (self._inner,) if x is not None]
         # What a forward pass writes into buffers, it writes into copies.
         self.running = self.tensors | {name: self.tensors[name].clone() for name in self._buffers}
         made: Any = None

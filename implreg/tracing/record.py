@@ -214,7 +214,7 @@ class Recorder:
     def says(self, above: Recorded, mask: Recorded, data: Tensor) -> Recorded:
         """A tensor that says, like `mask`, where `above` is above zero."""
         said = self.wrap(data, mask.value)
-        said.above = above
+        said.above = self.wrap(plain(above).clone(), above.value)  # as it is now
         return said
 
     def name(self, text: str) -> str:

@@ -33,6 +33,7 @@ from implreg.tracing.rounding import roughness
 from implreg.tracing.state import Stretch, flat, on_device
 from implreg.tracing.windows import find_wins
 
+_LOOKED_AT = (0.0, 0.23, 0.5, 0.71, 1.0)  # where on a path the sizes of its values are looked at
 _ROUNDING = 64  # times as far as it typically is from the true one, a zero may be
 
 
@@ -107,11 +108,12 @@ class Refiner:
     def _tolerance(self, stretch: Stretch, value: int) -> Tensor:
         """How far from zero rounding may leave a value where it is zero, (P, n).
 
-        It goes by what the value is the sum of at the two ends of the path.
+        It goes by what the value is the sum of, at some points of the path.
         """
         begin, x0, x1 = self._group
         if not self._tolerances:  # of the whole group, as a stretch does not know its ends
-            for known, off in roughness(self._program, x0, x1).items():
+            points = (torch.lerp(x0, x1, t) for t in _LOOKED_AT)
+            for known, off in roughness(self._program, *points).items():
                 self._tolerances[known] = _ROUNDING * flat(off)
         first = int(stretch.path[0]) - begin
         return self._tolerances[value][first : first + stretch.paths]

@@ -9,6 +9,7 @@ the kink c, and all of it can be differentiated in the weights.
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,8 +18,6 @@ from implreg.tracing.network import Network, Output
 from implreg.tracing.program import Affine, Hinges, Operation, Program, Windows
 from implreg.tracing.read import record
 from implreg.tracing.result import Source, Trace
-
-_SHORT = 1e-9  # pieces in whose middle rounding may decide on which side a unit is
 
 
 def replay(trace: Trace, source: Source, net: nn.Module, output: Output) -> Trace:
@@ -50,10 +49,12 @@ def replay(trace: Trace, source: Source, net: nn.Module, output: Output) -> Trac
 def _make(program: Program) -> list[tuple[object, ...]]:
     """What two programs share that differ in their numbers alone."""
 
-    def kinks(operation: Operation) -> int:
-        return len(operation.kinks) if isinstance(operation, Hinges) else 0
+    def numbers(operation: Operation) -> object:
+        if isinstance(operation, Windows):
+            return operation.index.tolist()
+        return [at for at, _ in operation.kinks] if isinstance(operation, Hinges) else None
 
-    return [(type(o), o.text, o.inputs, o.shape, kinks(o)) for o in program.operations]
+    return [(type(o), o.text, o.inputs, o.shape, numbers(o)) for o in program.operations]
 
 
 def _states(trace: Trace, source: Source) -> dict[int, Tensor]:
@@ -76,16 +77,38 @@ def _states(trace: Trace, source: Source) -> dict[int, Tensor]:
         else:
             assert isinstance(operation, Hinges)
             states[site] = torch.stack([z > at for at, _ in operation.kinks]).sum(0)
-    # Pieces of no length have the state of the pieces around them: what has switched, the later.
-    long = (end - start > _SHORT).nonzero().flatten().tolist()
-    number = (torch.cat([lane.new_zeros(1), lane.diff()]) == 0).cumsum(0) - 2  # of its switch
-    for before, after in pairwise(long):
-        for k in range(before + 1, after if lane[before] == lane[after] else before + 1):
-            switch = number[k]
-            site, unit = program.sites[trace.layer[switch]], trace.unit[switch]
-            for state in states.values():
-                state[k] = state[k - 1]
-            states[site][k, unit] = states[site][after, unit]
+    return _settled(program, trace, states, end - start)
+
+
+def _settled(
+    program: Program, trace: Trace, found: dict[int, Tensor], length: Tensor
+) -> dict[int, Tensor]:
+    """States that change where the trace says, as they are in the longest piece in between.
+
+    In the middle of a short piece rounding may decide on which side a unit is.
+    """
+    lane, size = trace.piece_segment.cpu().numpy(), length.cpu().numpy()
+    bounds = [*np.flatnonzero(np.diff(lane, prepend=-1)).tolist(), len(lane)]
+    longest = [a + int(size[a:b].argmax()) for a, b in pairwise(bounds)]
+    states = {site: state[longest][trace.piece_segment] for site, state in found.items()}
+    switches: dict[tuple[int, int, int], list[int]] = {}
+    pieces = np.setdiff1d(np.arange(len(lane)), bounds)
+    for piece, layer, unit in zip(pieces, trace.layer.tolist(), trace.unit.tolist(), strict=True):
+        switches.setdefault((int(lane[piece]), layer, unit), []).append(int(piece))
+    for (i, layer, unit), begins in switches.items():
+        site = program.sites[layer]
+        runs = [*pairwise([bounds[i], *begins, bounds[i + 1]])]
+        seen = [int(found[site][a + int(size[a:b].argmax()), unit]) for a, b in runs]
+        operation = program.operations[site]
+        if isinstance(operation, Hinges) and len(operation.kinks) == 1:  # from side to side
+            surest = max(range(len(runs)), key=lambda k: size[slice(*runs[k])].max())
+            seen = [(seen[surest] + k - surest) % 2 for k in range(len(runs))]
+        elif isinstance(operation, Hinges):  # over a short stretch from kink to kink
+            for k in range(1, len(runs) - 1):
+                if abs(seen[k + 1] - seen[k - 1]) == 2:
+                    seen[k] = (seen[k + 1] + seen[k - 1]) // 2
+        for (a, b), state in zip(runs, seen, strict=True):
+            states[site][a:b, unit] = state
     return states
 
 

@@ -197,6 +197,7 @@ class Trace:
             self,
             gaps=self.gaps / self.lengths[segment, None],
             slopes=self.slopes / self.lengths[self.piece_segment, None],
+            source=None,  # whose slopes are others
         )
 
     def to_table(self) -> pd.DataFrame:
@@ -210,6 +211,8 @@ class Trace:
 
     def _traced(self) -> Source:
         """What was traced, if it is known and as it was."""
+        if not len(self):
+            raise InputError("trace must hold at least one path, got none; trace some.")
         if self.source is None:
             raise InputError(
                 "trace must know its network and its paths, which files do not keep, but it is "
@@ -268,6 +271,8 @@ class Trace:
         as batch norm, are the matrices that double precision makes of them. It is computed with
         bounds of all rounding, and in rational numbers where these bounds are too wide.
 
+        What is proved is which unit switches in which bracket; slopes, gaps and values are not
+        looked at. A unit that is zero for a while counts as open, as its switch has no one place.
         Layers are dense matrices here: it is for networks of up to some ten thousand units.
 
         Args:

@@ -6,7 +6,7 @@ from torch import Tensor
 from implreg.tracing.program import Affine, Hinges, Program
 
 _DRAWS = 3  # of random signs
-_FAR = 64  # times the size of the largest entry of a window, from which on another cannot win
+_FAR = 64  # times as far as that, what is not reached
 
 
 def roughness(program: Program, *points: Tensor, output: bool = False) -> dict[int, Tensor]:
@@ -56,7 +56,11 @@ def roughness(program: Program, *points: Tensor, output: bool = False) -> dict[i
         elif isinstance(operation, Hinges):
             ((z,), (e,)) = values, errors
             made, e = operation.at(z), e.repeat(len(points), *[1] * (e.ndim - 1))
-            size = largest(made.abs().maximum(operation.at(-z).abs()))
+            # As if it were on, unless it is far from that, compared with how the layer changes.
+            all_along = z.reshape(len(points), count, -1)
+            reach = _FAR * (all_along.amax(0) - all_along.amin(0)).amax(1)
+            reach = reach.repeat(len(points)).view(-1, *[1] * (z.ndim - 1))
+            size = largest(made.abs().maximum(operation.at(-z.clamp(-reach, reach)).abs()))
             off = (operation.at(z + e) - made).abs().maximum((made - operation.at(z - e)).abs())
             error = largest(off)
         else:

@@ -1,7 +1,7 @@
 """From a network and paths to a trace."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import prod
 from typing import Any
 
@@ -30,7 +30,7 @@ _SHARE = 0.5  # of the free memory, unless the caller says otherwise
 _CHECKED = 8  # paths whose values are compared with the network's own, at _POINTS points each
 _POINTS = 4
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kMGT]?)(i?)B?\s*")
-_ROUGH = 1e4  # times as far off as they typically are, outputs may be
+_ROUGH = 1e4  # times as far off as rounding makes the network's own, outputs may be
 _DELAY = 2  # seconds before a progress bar shows
 
 
@@ -349,22 +349,22 @@ class _Comparison:
         way = x1[self._path] - x0[self._path]
         points = x0[self._path] + self._t.view(-1, *[1] * (x0.ndim - 1)) * way
         self._points, self._program = points, program
-        if net is None:
-            self._own = flat(program.values(points)[program.output])
-        else:
-            try:
-                self._own = flat(net(points.clone()))
-            except Exception as error:
-                raise InputError(
-                    f"net must take any number of samples at once, but it fails on "
-                    f"{points.shape[0]} of them with {type(error).__name__}: "
-                    f"{first_line(error)}; write no number of samples into its forward."
-                ) from error
-            if self._own.shape[0] != points.shape[0]:
-                raise InputError(
-                    f"net must return one row per sample, got {self._own.shape[0]} rows for "
-                    f"{points.shape[0]} samples; keep the first axis for the samples."
-                )
+        self._call: Callable[[Tensor], Tensor] = (
+            (lambda x: program.values(x)[program.output]) if net is None else net
+        )
+        try:
+            self._own = flat(self._call(points.clone()))
+        except Exception as error:
+            raise InputError(
+                f"net must take any number of samples at once, but it fails on "
+                f"{points.shape[0]} of them with {type(error).__name__}: "
+                f"{first_line(error)}; write no number of samples into its forward."
+            ) from error
+        if self._own.shape[0] != points.shape[0]:
+            raise InputError(
+                f"net must return one row per sample, got {self._own.shape[0]} rows for "
+                f"{points.shape[0]} samples; keep the first axis for the samples."
+            )
         self._seen = torch.full_like(self._own, torch.nan)
         self._scale = self._own.abs().max()
 
@@ -382,9 +382,16 @@ class _Comparison:
         """Raise if the traced values are not the network's own."""
         if self._agrees(self._seen):
             return
-        # Outputs that are zero up to rounding are as rough as what they are sums of.
-        rough = flat(roughness(self._program, self._points, output=True)[self._program.output])
-        if bool(((self._seen - self._own).abs() <= _ROUGH * rough).all()):
+        # The network's own outputs may be no better: see what the last digits of the input change.
+        random = torch.Generator(self._points.device).manual_seed(0)
+        nudge = torch.empty_like(self._points).bernoulli_(generator=random) - 0.5
+        nudged = self._points * (1 + 4 * torch.finfo(nudge.dtype).eps * nudge)
+        again, other = (flat(self._call(x)) for x in (self._points.clone(), nudged))
+        noise = _ROUGH * (other - self._own).abs().max()
+        if self._own.abs().max() <= noise:  # zero up to rounding, and as rough as its terms
+            rough = roughness(self._program, self._points, output=True)[self._program.output]
+            noise = noise.maximum(_ROUGH * rough.max())
+        if torch.equal(again, self._own) and bool((self._seen - self._own).abs().max() <= noise):
             return
         read = flat(self._program.values(self._points)[self._program.output])
         why = (

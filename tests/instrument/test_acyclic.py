@@ -453,6 +453,12 @@ def test_an_output_that_there_is_not_is_refused(
         trace(kind(), paths(), output=output)  # type: ignore[arg-type]
 
 
+def test_an_output_is_as_it_was_before_it_is_written_to() -> None:
+    net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(inplace=True), nn.Linear(6, 2)).double()
+    asked = trace(net, paths(), output="0")
+    torch.testing.assert_close(asked.ends, net[0](paths()[1]).detach())
+
+
 def test_a_program_has_its_output_already() -> None:
     program = read(Pair(), torch.zeros(4), output=0)
     assert trace(program, paths()).slopes.shape[1] == 3

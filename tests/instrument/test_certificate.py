@@ -236,3 +236,53 @@ def test_what_cannot_be_certified_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="parameters or buffers have changed since; trace again"):
         traced.certify()
     assert implreg.Certificate is type(trace(net, ends).certify())
+
+
+def from_zero_to(end: float) -> tuple[Tensor, Tensor]:
+    return torch.zeros(1, 1, dtype=torch.float64), torch.full((1, 1), end, dtype=torch.float64)
+
+
+def test_a_large_constant_takes_no_digits_from_weights() -> None:
+    """Of a layer that is read by trying: the matrix is that of its own weights."""
+    cell = nn.RNNCell(1, 1, nonlinearity="relu").double()
+    for parameter, held in zip(cell.parameters(), (0.1, 0.0, -1000.0, 0.0), strict=True):
+        parameter.data.fill_(held)
+    found = trace(cell, from_zero_to(2e4)).certify()
+    assert found.holds
+    assert found.exact(0) == Fraction(1000) / Fraction(0.1) / 20_000
+
+
+def test_a_switch_that_is_there_twice_is_not_certified() -> None:
+    traced = trace(mlp(3, 20, 10, 1, seed=0), (drawn(0, 1, 3), drawn(1, 1, 3)))
+    rows = torch.tensor([0, *range(len(traced.t))])
+    names = ("t", "path", "segment", "layer", "unit", "gaps")
+    found = replace(traced, **{k: getattr(traced, k)[rows] for k in names}).certify()
+    assert found.switches.finding.tolist()[:2] == ["open", "open"]
+    assert found.switches.why[0] == "one unit is there twice"
+
+
+def test_a_unit_that_is_zero_for_a_while_keeps_its_side() -> None:
+    """Below zero, zero from 1/4 to 3/4, and above: one switch, which is missed where it is not."""
+    net = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 1, bias=False), nn.ReLU()).double()
+    numbers = [[[-1.0], [1.0]], [0.25, -0.75], [[-1.0, 1.0]]]
+    for parameter, held in zip(net.parameters(), numbers, strict=True):
+        parameter.data = torch.tensor(held, dtype=torch.float64)
+    traced = trace(net, from_zero_to(1))
+    assert traced.layer.tolist() == [0, 0, 1]
+    assert not traced.certify().holds and traced.certify().missed.empty
+    without = cut(traced, 2).certify()
+    assert without.missed.layer.tolist() == ["3"]
+
+
+def test_numbers_that_underflow_are_rational() -> None:
+    net = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1), nn.ReLU()).double()
+    for parameter, held in zip(net.parameters(), (1e-200, -0.5e-200, 1e-150, 0.0), strict=True):
+        parameter.data.fill_(held)
+    traced = trace(net, from_zero_to(1))  # which loses the switch
+    assert len(traced.t) == 0 and traced.certify().missed.unit.tolist() == [0]
+
+
+def test_no_path_at_all_is_refused() -> None:
+    traced = trace(mlp(4, 8, 2, seed=0), (drawn(0, 1, 4), drawn(1, 1, 4)))[0:0]
+    with pytest.raises(InputError, match="trace must hold at least one path"):
+        traced.certify()

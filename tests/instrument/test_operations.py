@@ -270,6 +270,12 @@ LAYERS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
         a=nn.RNN(2, 3, 2, batch_first=True, bidirectional=True, nonlinearity="relu")))),
     "recurrent-cell": ("flat", lambda: Net(lambda m, x: m.a(x, m.a(x)),
                                            a=nn.RNNCell(12, 5, nonlinearity="relu"))),
+    "constants-made-alike": ("flat", lambda: Net(lambda m, x: functional.relu(
+        x * torch.ones(1).to(x) + torch.arange(12).type_as(x)))),
+    "choices-of-numbers": ("flat", lambda: Net(lambda m, x: torch.where(
+        x[:, 0] > 0, x[:, 0], 0.0)[:, None] + (x[:, 1] * (x[:, 1] > 0))[:, None] + m.a(x),
+        a=nn.Linear(12, 3))),
+    "choices-before-writing": ("flat", lambda: Net(written_behind_a_choice)),
     "checks": ("flat", lambda: Net(checks, a=nn.Linear(12, 5))),
     "residual": ("flat", lambda: Net(lambda m, x: m.act(x + m.b(m.act(m.a(x)))), a=nn.Linear(12, 9),
                                      b=nn.Linear(9, 12), act=nn.ReLU())),
@@ -284,6 +290,13 @@ class Scale(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.factor
+
+
+def written_behind_a_choice(m: nn.Module, x: Tensor) -> Tensor:
+    h = x * 1.0
+    above = h > 0
+    h.neg_()
+    return h * above
 
 
 def masks_written(m: nn.Module, x: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "weight-norm": lambda: nn.Sequential(
         nn.utils.parametrizations.weight_norm(nn.Linear(4, 9)), nn.LeakyReLU(), nn.Linear(9, 2)),
     "scaled": lambda: Scaled(),
+    "bounds": lambda: Bounds(),
 }  # fmt: skip
 
 
@@ -38,6 +39,19 @@ class Scaled(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         h = torch.where(self.layer(x) > 0, self.layer(x), self.scale * self.layer(x))
         return self.out(torch.maximum(h, self.level) + torch.einsum("bi,i->bi", h, self.level))
+
+
+class Bounds(nn.Module):
+    """Parameters among the bounds of clamp and maximum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.out = nn.Linear(4, 9), nn.Linear(9, 2)
+        self.low, self.high = nn.Parameter(torch.tensor(-0.3)), nn.Parameter(torch.tensor([0.6]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.layer(x)
+        return self.out(h.clamp(min=self.low) + torch.minimum(h, self.high))
 
 
 MEASURES: dict[str, Callable[[Trace], Tensor]] = {
@@ -166,3 +180,50 @@ def test_what_cannot_be_replayed_is_refused(tmp_path: Path) -> None:
         net[0].bias.add_(1)
     with pytest.raises(InputError, match="have changed since; trace again"):
         traced.replay(net)
+
+
+def test_a_unit_that_switches_twice_at_once() -> None:
+    """Between the kinks of a steep activation is no room for a middle."""
+    weight = nn.Parameter(torch.tensor(2.0**31, dtype=torch.float64))
+
+    class Steep(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = weight
+
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.hardtanh(self.weight * (x - 0.25))
+
+    ends = torch.zeros(1, 1, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
+    traced = trace(Steep(), ends)
+    again = traced.replay(Steep())
+    torch.testing.assert_close(again.slopes.detach(), traced.slopes)
+    found = [torch.autograd.grad(t, weight, retain_graph=True)[0] * 2.0**62 for t in again.t]
+    assert [float(x) for x in found] == [1.0, -1.0]  # 1/4 -+ 1/w
+
+
+def test_float32_arithmetic_has_the_states_of_the_trace() -> None:
+    net = mlp(4, 200, 200, 2, seed=0)
+    traced = trace(net, ENDS, dtype=torch.float32)
+    again = traced.replay(net)
+    scale = float(traced.slopes.abs().max())
+    torch.testing.assert_close(again.slopes.detach(), traced.slopes, atol=1e-4 * scale, rtol=0)
+
+
+def test_networks_of_another_make_are_refused() -> None:
+    class Largest(nn.Module):
+        def __init__(self, axis: int) -> None:
+            super().__init__()
+            self.layer, self.axis = nn.Linear(4, 9), axis
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(x).view(-1, 3, 3).amax(self.axis)
+
+    traced = trace(Largest(1), ENDS)
+    with pytest.raises(InputError, match="net must be of the make"):
+        traced.replay(Largest(2))
+    clipped = [nn.Sequential(nn.Linear(4, 9), nn.Hardtanh(-x, x)) for x in (1.0, 0.1)]
+    with pytest.raises(InputError, match="net must be of the make"):
+        trace(clipped[0], ENDS).replay(clipped[1])
+    with pytest.raises(InputError, match="trace must know its network"):
+        traced.per_unit_length().replay(Largest(1))

@@ -203,3 +203,33 @@ def test_infinite_numbers_that_count_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=told):
         trace(Function(function), _paths())
+
+
+@pytest.mark.parametrize("dead", [-1e3, -1e10, -1e15, -3e38])
+def test_a_dead_unit_hides_nothing_however_far_below_zero(dead: float) -> None:
+    net = mlp(6, 32, 32, 1, seed=0).double()
+    with torch.no_grad():
+        net[0].bias[:4] = -1e2
+    expected = trace(net, _paths())
+    with torch.no_grad():
+        net[0].bias[:4] = dead
+    found = trace(net, _paths())
+    assert torch.equal(found.unit, expected.unit)
+    torch.testing.assert_close(found.t, expected.t, atol=1e-12, rtol=0)
+
+
+def test_digits_that_are_lost_are_told() -> None:
+    """The tracer adds what cancels; the network takes the larger."""
+    lost = Function(lambda h: (torch.maximum(h, 0 * h - 1e16) - 0.5).relu())
+    with pytest.raises(ArithmeticError, match="away from the network's own"):
+        trace(lost, _paths())
+
+
+def test_choices_with_a_far_constant_and_of_entries_of_all_sizes() -> None:
+    found = trace(Function(lambda h: (torch.where(h > -1e9, h, -1e9) - 0.5).relu()), _paths())
+    expected = trace(Function(lambda h: (h - 0.5).relu()), _paths())
+    assert torch.equal(found.unit, expected.unit)
+    sizes = torch.ones(16).double().index_fill(0, torch.tensor([0]), 1e12)
+    apart = torch.zeros(16).double().index_fill(0, torch.tensor([1]), 0.05)
+    with pytest.raises(InputError, match="chooses between two branches"):
+        trace(Function(lambda h: torch.where(h > 0, h * sizes + apart, 0)), _paths())

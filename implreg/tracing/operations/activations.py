@@ -118,7 +118,7 @@ def maximum(r: Recorder, input: Any, other: Any) -> Recorded:
         x = x.expand(len(x), *shape)
         return torch.stack([x, torch.zeros_like(x)], 1)
 
-    pair = r.affine("maximum", [x], beside, bias=torch.stack([torch.zeros_like(least), least]))
+    pair = r.affine("stack", [x], beside, bias=torch.stack([torch.zeros_like(least), least]))
     index = torch.arange(2 * least.numel(), device=x.device).view(2, -1).T
     return r.windows("maximum", pair, plain(pair).amax(1), index)
 

@@ -78,9 +78,11 @@ def _contiguous(r: Recorder, input: Recorded, *args: Any, **kw: Any) -> Recorded
 
 
 def _cast(name: str) -> Handler:
-    def handle(r: Recorder, input: Recorded, *args: Any, **kw: Any) -> Any:
+    def handle(r: Recorder, input: Any, *args: Any, **kw: Any) -> Any:
         data = getattr(torch.Tensor, name)(plain(input), *plain(args), **kw)
         if not isinstance(data, Tensor):
+            return data
+        if not isinstance(input, Recorded):  # a constant, made like what it computes
             return data
         if input.above is not None:
             return r.says(input.above, input, data)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from implreg.tracing.operations.activations import maximum, minimum
 from implreg.tracing.operations.arithmetic import add, mul, neg, sub
 from implreg.tracing.operations.linear import affine
 from implreg.tracing.operations.table import HANDLERS, Handler, handles
@@ -103,6 +104,10 @@ def _choose(r: Recorder, mask: Any, yes: Any, no: Any) -> Recorded:
     if steps is None:
         data = torch.where(plain(mask).bool(), plain(yes), plain(no))
         return r.forbidden(r.why(_APART), [above, excess], data)
+    if not zero and not isinstance(no, Recorded):
+        for rising, extreme in ((steps, maximum), (-steps, minimum)):
+            if bool((torch.as_tensor(rising) > 0).all()):  # no digits are lost to a large constant
+                return extreme(r, yes, no)
     made = r.hinges("where", above, kinks=[(0.0, steps)])
     return made if zero else add(r, no, made)
 
@@ -132,8 +137,9 @@ def _steps(r: Recorder, above: Recorded, excess: Recorded) -> float | Tensor | N
             )  # fmt: skip
     one, other = (found[x.value] for x in (above, excess))
     steps = (one * other).sum(0) / one.square().sum(0).clamp(min=torch.finfo(one.dtype).tiny)
-    near = _SAME[one.dtype] * other.abs().flatten(1).amax(1)
-    if bool(((other - steps * one).abs().flatten(1).amax(1) > near).any()):
+    size = other.abs() + (steps * one).abs()
+    near = _SAME[one.dtype] * size + 64 * torch.finfo(one.dtype).eps * size.amax(0)
+    if bool(((other - steps * one).abs() > near).any()):
         return None
     alike = (steps - steps.mean()).abs() <= 8 * torch.finfo(one.dtype).eps * steps.abs()
     return float(steps.median()) if bool(alike.all()) and not steps.requires_grad else steps

@@ -135,12 +135,23 @@ class _Try:
         except (RuntimeError, ValueError, IndexError):
             many = False  # the number of samples is among its arguments
         self._function = function if many else torch.vmap(each)
+        try:  # the constant takes no digits from a derivative
+            slope = self._derivative(a) if self._shift is not None else None
+        except (RuntimeError, ValueError):
+            slope = None
+        self._derived = slope is not None and _same(slope + start, at_a)
+
+    def _derivative(self, values: Sequence[Tensor]) -> Tensor:
+        origin = tuple(map(torch.zeros_like, values))
+        return torch.func.jvp(self._function, origin, tuple(values))[1]  # type: ignore[no-any-return]
 
     def linear(self, *values: Tensor) -> Tensor:
         """The function of those arguments that it reads, without its constant."""
         every = [values[0].new_zeros(len(values[0]), *shape) for shape in self._shapes]
         for i, value in zip(self.read, values, strict=True):
             every[i] = value
+        if self._derived:
+            return self._derivative(every)
         made: Tensor = self._function(*every)
         return made if self._shift is None else made - self._shift
 

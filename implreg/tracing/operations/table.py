@@ -8,6 +8,7 @@ function does to the recorder.
 import inspect
 from collections.abc import Callable, Sequence
 from functools import cache
+from math import isfinite
 from numbers import Real
 from typing import Any, NoReturn, TypeVar
 
@@ -152,6 +153,8 @@ def axes_of(dim: Any, ndim: int) -> tuple[int, ...]:
 
 def constant(value: Any, like: Tensor, *, finite: bool = True) -> float | Tensor:
     """A constant as a number, or as a tensor that broadcasts to one sample of `like`."""
+    if isinstance(value, Real) and isfinite(float(value)):
+        return float(value)
     if isinstance(value, Real):
         value = torch.tensor(float(value), dtype=torch.float64)
     if not isinstance(value, Tensor) or value.is_complex():
@@ -159,10 +162,7 @@ def constant(value: Any, like: Tensor, *, finite: bool = True) -> float | Tensor
         raise Refused(f"combines its input with a {kind}; use real numbers or tensors of them.")
     if bool(value.isnan().any()) or (finite and bool(value.isinf().any())):
         raise Refused("combines its input with a constant that is not finite; replace it.")
-    value = fixed(value)
-    if value.numel() == 1 and value.ndim <= like.ndim and not value.requires_grad:
-        return float(value)
-    value = value.to(dtype=like.dtype, copy=True)  # it may be written to
+    value = fixed(value).to(dtype=like.dtype, copy=True)  # it may be written to
     if value.ndim > like.ndim:
         first_axis_moved()
     if value.ndim == like.ndim and (
