@@ -29,7 +29,7 @@ FLOORS = {
     ),
 }
 # The plan is 8,000 with the local tracer that is to come, and 6,500.
-LARGEST = {INSTRUMENT: 8_070, BOOK: 6_800}
+LARGEST = {INSTRUMENT: 8_075, BOOK: 6_800}
 EVERY = [
     pytest.param(house, module, id=module.name) for house in FLOORS for module in modules(house)
 ]

@@ -6,7 +6,8 @@ from torch import Tensor
 from implreg.complexity.jacobians import Net, jacobian_at, normal_of, program_of, rows_at_once
 from implreg.errors import InputError
 from implreg.tracing import Trace
-from implreg.tracing.paths import Straight, ends
+from implreg.tracing.paths import Straight
+from implreg.tracing.paths import ends as ends_of
 from implreg.tracing.program import Hinges
 
 # Switches at most this share of the path apart are one jump of the gradient: rounding parts them.
@@ -60,7 +61,7 @@ def gradient_path_length(net: Net, trace: Trace, paths: Straight) -> Tensor:
     >>> bool(torch.isclose(length[0], jump.double()))
     True
     """
-    x0, x1 = ends(paths)
+    x0, x1 = ends_of(paths)
     program = program_of(net, x0)
     x0, x1 = x0.to(program.dtype), x1.to(program.dtype)
     _check_paths(trace, x0, x1)

@@ -75,6 +75,9 @@ class Dataset:
         classes: number of classes.
         origin: one sentence: where the data are from, their licence and size.
 
+    Raises:
+        InputError: features or labels that are no real numbers.
+
     >>> data = load("mnist1d", shaped=True)
     >>> data.shape, data.x_train.shape
     ((1, 40), torch.Size([4000, 1, 40]))

@@ -47,12 +47,13 @@ class Certificate:
             "invented", as nothing switches there; or "open"; and `why`.
         missed: one row per unit that is proved to switch where the trace has no switch of it: path,
             layer, unit, and the t between which it does, `low` and `high`.
+        places: what `exact` looks at, for every row of `switches`.
         holds: every switch is certified, none is missed.
     """
 
     switches: pd.DataFrame
     missed: pd.DataFrame
-    _places: list[tuple["_Lane", int]] = field(repr=False)
+    places: list[tuple["_Lane", int]] = field(repr=False)
 
     @property
     def holds(self) -> bool:
@@ -73,14 +74,27 @@ class Certificate:
         The network and the ends of the path are what their floating-point numbers say; the position
         is that of the row in `switches`, on its segment from 0 to 1.
 
+        Args:
+            row: number of the row, from 0.
+
         Raises:
-            InputError: the switch is not certified.
+            InputError: there is no such row, or its switch is not certified.
+
+        >>> import implreg as ir
+        >>> net = torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.ReLU()).double()
+        >>> _ = net[0].weight.data.fill_(3), net[0].bias.data.fill_(-1)
+        >>> ir.trace(net, (torch.zeros(1, 1), torch.ones(1, 1))).certify().exact(0)
+        Fraction(1, 3)
         """
+        if not 0 <= row < len(self.switches):
+            raise InputError(
+                f"row must be from 0 to {len(self.switches) - 1}, got {row}; choose one of these."
+            )
         if (finding := self.switches.finding.iloc[row]) != "certified":
             raise InputError(
                 f"row must be that of a certified switch, but {row} is {finding}; choose another."
             )
-        lane, number = self._places[row]
+        lane, number = self.places[row]
         return lane.crossing(number)
 
 

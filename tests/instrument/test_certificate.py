@@ -286,3 +286,9 @@ def test_no_path_at_all_is_refused() -> None:
     traced = trace(mlp(4, 8, 2, seed=0), (drawn(0, 1, 4), drawn(1, 1, 4)))[0:0]
     with pytest.raises(InputError, match="trace must hold at least one path"):
         traced.certify()
+
+
+def test_a_row_that_there_is_not_is_refused() -> None:
+    found = trace(mlp(4, 8, 2, seed=0), (drawn(0, 1, 4), drawn(1, 1, 4))).certify()
+    with pytest.raises(InputError, match="row must be from 0 to"):
+        found.exact(99)
