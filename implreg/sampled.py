@@ -320,9 +320,8 @@ def sample(
     with torch.no_grad():
         growth = None
         if initial is not None:
-            growth = _growth(
-                program, _straight(initial, paths, dtype, output).program, x0, x1, limit
-            )
+            initially = _straight(initial, paths, dtype, output).program
+            growth = _growth(program, initially, x0, x1, limit)
         rows, outputs = len(x0) * points, program.size(program.output)
         counts = torch.zeros(rows, dtype=torch.int64, device=x0.device)
         slopes, with_offsets, values = x0.new_empty(3, rows, outputs).unbind()

@@ -6,6 +6,11 @@ from torch import Tensor, nn
 from implreg.tracing import Trace, trace
 
 
+def drawn(seed: int, *shape: int) -> Tensor:
+    """Normal numbers."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
 def check(net: nn.Module, ends: tuple[Tensor, Tensor], points: int = 2_001) -> Trace:
     """Values and slopes on every piece, and values on a fine grid, are the module's own."""
     x0, x1 = ends

@@ -20,6 +20,7 @@ from implreg.tracing.program import Affine, Hinges, Program, Windows
 Values = NDArray[Any]  # numbers of one of these kinds, Fraction as objects
 KINDS = (np.float64, np.longdouble, Fraction)  # each more exact, and slower
 _ENTRIES = 2**22  # of one array of values
+_SMALLEST = 1e-280  # below which digits may be lost
 _fractions = np.vectorize(Fraction, otypes=[object])
 
 
@@ -49,17 +50,19 @@ class Arithmetic:
         self._maps = {i: self._map(one) for i, one in operations if isinstance(one, Affine)}
         widest = max(program.size(v) for v in range(len(program.operations) + 1))
         self.columns = max(1, _ENTRIES // widest)
-        # A product of one number of each layer, below which numbers may come to underflow.
-        numbers = (abs(np.concatenate([x.ravel() for x in one])) for one in self._maps.values())
-        self.smallest = prod(float(min(x[x > 0], default=1)) for x in numbers)
+
+    def underflows(self) -> bool:
+        """Whether products of the smallest numbers of all layers may be too small to be held."""
+        sizes = (np.r_[size.ravel(), abs(bias).ravel()] for _, size, bias in self._maps.values())
+        return prod(float(x[x > 0].min(initial=1)) for x in sizes) <= _SMALLEST
 
     def number(self, x: Any) -> Any:
         """An array of floats in this arithmetic."""
         x = np.asarray(x, dtype=np.float64)
         return _fractions(x) if self._kind is Fraction and x.size else x.astype(self._kind)
 
-    def _map(self, operation: Affine) -> tuple[Values, Values]:
-        """The matrix of an operation, all inputs side by side, and its constant as a column."""
+    def _map(self, operation: Affine) -> tuple[Values, Values, Values]:
+        """The matrix of an operation, all inputs side by side; its size; its constant, a column."""
         program, blocks = self.program, []
         shapes = [program.shape(v) for v in operation.inputs]
         for k, shape in enumerate(shapes):
@@ -68,11 +71,10 @@ class Arithmetic:
             taken[k] = units.view(-1, *shape)
             blocks.append(operation.linear(*taken).detach().reshape(len(units), -1).T)
         bias = torch.zeros(operation.shape, dtype=torch.float64, device=program.device)
-        if operation.bias is not None:
-            bias = bias + operation.bias.detach().nan_to_num(
-                posinf=0, neginf=0
-            )  # never the largest
-        return self.number(torch.cat(blocks, 1).cpu()), self.number(bias.reshape(-1, 1).cpu())
+        if operation.bias is not None:  # infinite ones are never read
+            bias = bias + operation.bias.detach().nan_to_num(posinf=0, neginf=0)
+        matrix = self.number(torch.cat(blocks, 1).cpu())
+        return matrix, abs(matrix), self.number(bias.reshape(-1, 1).cpu())
 
     def states(self, ends: tuple[Values, Values], t: Values, radius: Values) -> Iterator[States]:
         """What is known at positions t of a segment and up to `radius` around them, (N,) each."""
@@ -85,20 +87,23 @@ class Arithmetic:
             taken = zip(*(known[v] for v in operation.inputs), strict=True)
             x = _Near(*(np.concatenate(part) for part in taken))
             if isinstance(operation, Affine):
-                known[i + 1] = self._affine(*self._maps[i], x, radius)
+                known[i + 1] = self._affine(i, x, radius)
             else:
                 low, high = self._bounds(x, radius)
-                switch: Any = self._hinges if isinstance(operation, Hinges) else self._windows
-                certain, possible, known[i + 1] = switch(operation, x, low, high, radius)
+                if isinstance(operation, Hinges):
+                    certain, possible, known[i + 1] = self._hinges(operation, x, low, high, radius)
+                else:
+                    certain, possible, known[i + 1] = self._windows(operation, x, low, high)
                 yield States(i, low, certain, possible)
             for v in {*operation.inputs}:
                 if self.program.last_use[v] <= i:
                     del known[v]
 
-    def _affine(self, matrix: Values, bias: Values, x: "_Near", radius: Values) -> "_Near":
+    def _affine(self, at: int, x: "_Near", radius: Values) -> "_Near":
+        matrix, size, bias = self._maps[at]
         lost = (matrix.shape[1] + 8) * self._rounding
-        size = abs(x.middle) + abs(x.slope) * radius
-        off = abs(matrix) @ (x.off + lost * size) + lost * abs(bias)
+        terms = abs(x.middle) + abs(x.slope) * radius
+        off = size @ (x.off + lost * terms) + lost * abs(bias)
         return _Near(matrix @ x.middle + bias, matrix @ x.slope, off * (1 + lost))
 
     def _bounds(self, x: "_Near", radius: Values) -> tuple[Values, Values]:
@@ -155,15 +160,16 @@ class Arithmetic:
         return value + offset, error
 
     def _windows(
-        self, operation: Windows, x: "_Near", low: Values, high: Values, radius: Values
+        self, operation: Windows, x: "_Near", low: Values, high: Values
     ) -> tuple[Values, Values, "_Near"]:
         index = operation.index.cpu().numpy()
-        again = np.array([[i in row[:k] for k, i in enumerate(row)] for row in index.tolist()])
+        same = index[:, :, None] == index[:, None, :]  # entries of a window
+        again = np.tril(same, -1).any(2)
         low, high = low[index], high[index]  # (windows, entries, N)
         certain = np.zeros(low.shape, dtype=bool)
         for k in range(index.shape[1]):
-            others = (index != index[:, k : k + 1])[:, :, None]
-            certain[:, k] = low[:, k] >= np.where(others, high, low[:, k : k + 1]).max(1)
+            most = np.where(same[:, k, :, None], low[:, k : k + 1], high).max(1)
+            certain[:, k] = low[:, k] >= most
         certain &= ~again[:, :, None]
         possible = (high >= low.max(1)[:, None]) & ~again[:, :, None]
         winner = certain.argmax(1)[:, None]

@@ -62,10 +62,9 @@ class Certificate:
 
     def __repr__(self) -> str:
         """Say in one sentence what was proved."""
-        counts = self.switches.finding.value_counts()
-        found = [f"{counts[name]:,} {name}" for name in counts.index] or ["no switch"]
+        found = [f"{n:,} {name}" for name, n in self.switches.finding.value_counts().items()]
         wide = (self.switches.high - self.switches.low).max()
-        told = f"{', '.join(found)}, {len(self.missed):,} missed"
+        told = f"{', '.join(found) or 'no switch'}, {len(self.missed):,} missed"
         return told if np.isnan(wide) else f"{told}; the widest bracket is {wide:.1e} wide"
 
     def exact(self, row: int) -> Fraction:
@@ -86,7 +85,7 @@ class Certificate:
         >>> ir.trace(net, (torch.zeros(1, 1), torch.ones(1, 1))).certify().exact(0)
         Fraction(1, 3)
         """
-        if not 0 <= row < len(self.switches):
+        if isinstance(row, float) or row not in range(len(self.switches)):
             raise InputError(
                 f"row must be from 0 to {len(self.switches) - 1}, got {row}; choose one of these."
             )
@@ -100,6 +99,8 @@ class Certificate:
 
 def certify(trace: Trace, source: Source, *, exact: bool, progress: bool | None) -> Certificate:
     """Prove the switches of a trace, see `implreg.Trace.certify`."""
+    if not isinstance(exact, bool):
+        raise InputError(f"exact must be True or False, got {exact!r}; choose one of them.")
     if source.program.dtype != torch.float64:
         raise InputError(
             f"trace must be in torch.float64 to be certified, got {source.program.dtype}; trace "
@@ -110,13 +111,12 @@ def certify(trace: Trace, source: Source, *, exact: bool, progress: bool | None)
     x0, x1 = (x.flatten(1).cpu().numpy() for x in (source.x0, source.x1))
     lane_of = (trace.path * trace.segments + trace.segment).cpu().numpy()
     t, layer, unit = (x.cpu().numpy() for x in (trace.t - trace.segment, trace.layer, trace.unit))
-    kinds = KINDS[: 2 + exact] if arithmetic(KINDS[0]).smallest > 1e-280 else KINDS[2:]
-    site = sites[layer]
+    kinds = KINDS[2:] if arithmetic(KINDS[0]).underflows() else KINDS[: 2 + exact]
     places, tables, missed = [], [], []
     with progress_bar(len(x0), progress, desc="certifying", unit="path") as bar:
         for i in range(len(x0)):
             here = lane_of == i
-            lane = _Lane(arithmetic, kinds, (x0[i], x1[i]), t[here], site[here], unit[here])
+            lane = _Lane(arithmetic, kinds, (x0[i], x1[i]), t[here], sites[layer[here]], unit[here])
             places += [(lane, k) for k in range(here.sum())]
             tables.append(lane.proved().assign(lane=i))
             missed.append(lane.missed().assign(lane=i))
@@ -147,10 +147,11 @@ class _Lane:
         self._group = np.cumsum(apart) - 1
         first = np.flatnonzero(apart)
         last = np.r_[first[1:], len(t)][: len(first)] - 1
+        # Of every group of switches: how many there are, of how many units and operations.
         keys = np.stack([self._group, site, unit], 1)
-        one, count = np.unique(keys, axis=0, return_counts=True)
-        self._twice = np.isin(np.arange(len(first)), one[count > 1, 0])  # two of one unit
-        # Of every group of switches: where it begins and ends, and then its bracket.
+        units, sites = (np.unique(keys[:, :n], axis=0) for n in (3, 2))
+        self._size, self._units, self._sites = (np.bincount(x[:, 0]) for x in (keys, units, sites))
+        # Where it begins and ends, and then its bracket.
         self._low, self._high = t[first], t[last]
         self._finding = np.full(len(first), "open", dtype=object)
         self._why = np.full(len(first), "", dtype=object)
@@ -195,13 +196,11 @@ class _Lane:
             for k in np.flatnonzero(doubt.any(0) & (why == "")):
                 name = arithmetic.program.operations[site].name
                 why[k] = f"unit {doubt[:, k].argmax()} of layer {name} is not certain there"
-        single = np.bincount(self._group)[groups] == 1
+        single, twice = self._size[groups] == 1, self._units[groups] < self._size[groups]
         # Units of one operation are linear there, so that each of them switches once.
-        last = np.r_[self._group[1:] != self._group[:-1], True]
-        differ = np.r_[self._site[1:] != self._site[:-1], False] & ~last
-        alike = np.bincount(self._group, differ)[groups] == 0
-        found = np.where(single & idle, "invented", np.where(alike, "certified", "together"))
-        why[(why == "") & self._twice[groups]] = "one unit is there twice"
+        proved = np.where(self._sites[groups] == 1, "certified", "together")
+        found = np.where(single & idle, "invented", proved)
+        why[(why == "") & twice] = "one unit is there twice"
         found[(why != "") | (idle & ~single)] = "open"
         self._finding[groups], self._why[groups] = found, why
         done = groups[found != "open"]

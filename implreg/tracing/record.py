@@ -147,9 +147,7 @@ class Recorder:
             raise InputError(self._lost(made) or self.why(_NOT_FOLLOWED))
 
         def write(x: Tensor, part: Tensor) -> Tensor:
-            copy = x.clone(
-                memory_format=torch.contiguous_format
-            )  # so that what is a view stays one
+            copy = x.clone(memory_format=torch.contiguous_format)  # what is a view stays one
             view(copy).copy_(part)
             return copy
 

@@ -24,7 +24,7 @@ def replay(trace: Trace, source: Source, net: nn.Module, output: Output) -> Trac
     """The paths of another network of the same make, see `implreg.Trace.replay`."""
     network = Network(net, source.program.dtype, output)
     program = record(network, source.x0[0], differentiable=True)
-    if _make(program) != _make(source.program):
+    if not _alike(program, source.program):
         raise InputError(
             "net must be of the make of the network that was traced, with other numbers at most, "
             "but its operations are others; trace it."
@@ -46,15 +46,17 @@ def replay(trace: Trace, source: Source, net: nn.Module, output: Output) -> Trac
     )
 
 
-def _make(program: Program) -> list[tuple[object, ...]]:
-    """What two programs share that differ in their numbers alone."""
+def _alike(one: Program, other: Program) -> bool:
+    """Whether two programs differ in the numbers of their layers alone."""
 
-    def numbers(operation: Operation) -> object:
-        if isinstance(operation, Windows):
-            return operation.index.tolist()
-        return [at for at, _ in operation.kinks] if isinstance(operation, Hinges) else None
+    def made(operation: Operation) -> tuple[object, ...]:
+        kinks = [at for at, _ in operation.kinks] if isinstance(operation, Hinges) else []
+        return type(operation), operation.text, operation.inputs, operation.shape, kinks
 
-    return [(type(o), o.text, o.inputs, o.shape, numbers(o)) for o in program.operations]
+    if [*map(made, one.operations)] != [*map(made, other.operations)]:
+        return False
+    windows = ([o.index for o in p.operations if isinstance(o, Windows)] for p in (one, other))
+    return all(map(torch.equal, *windows))
 
 
 def _states(trace: Trace, source: Source) -> dict[int, Tensor]:

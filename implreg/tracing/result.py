@@ -284,7 +284,8 @@ class Trace:
             What was proved of each switch, and the switches that the trace has missed.
 
         Raises:
-            InputError: the trace is from a file or in float32; the network has changed since.
+            InputError: the trace is from a file or in float32; the network has changed since;
+                `exact` is neither True nor False.
 
         >>> import implreg as ir
         >>> trace = ir.trace(ir.mlp(3, 50, 2, seed=0), (torch.ones(1, 3), -torch.eye(3)[:1]))

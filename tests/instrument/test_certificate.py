@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from _traces import drawn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -18,10 +19,6 @@ from implreg.tracing import Trace, polyline, read, trace
 from implreg.tracing.bounds import KINDS, Arithmetic
 
 seeds = st.integers(0, 2**32 - 1)
-
-
-def drawn(seed: int, *shape: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 exactly = np.vectorize(lambda x: Fraction(*x.as_integer_ratio()), otypes=[object])
@@ -290,5 +287,12 @@ def test_no_path_at_all_is_refused() -> None:
 
 def test_a_row_that_there_is_not_is_refused() -> None:
     found = trace(mlp(4, 8, 2, seed=0), (drawn(0, 1, 4), drawn(1, 1, 4))).certify()
-    with pytest.raises(InputError, match="row must be from 0 to"):
-        found.exact(99)
+    for row in (99, -1, "first", 1.0):
+        with pytest.raises(InputError, match=f"row must be from 0 to .*, got {row}"):
+            found.exact(row)  # type: ignore[arg-type]
+
+
+def test_exact_is_true_or_false() -> None:
+    traced = trace(mlp(4, 8, 2, seed=0), (drawn(0, 1, 4), drawn(1, 1, 4)))
+    with pytest.raises(InputError, match="exact must be True or False, got 'yes'; choose"):
+        traced.certify(exact="yes")  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from _traces import drawn
 from torch import Tensor, nn
 
 import implreg
@@ -65,10 +66,6 @@ MEASURES: dict[str, Callable[[Trace], Tensor]] = {
     "mid_path_deflection": lambda trace: implreg.mid_path_deflection(trace).square().sum(),
     "fluctuation": lambda trace: implreg.fluctuation(trace).sum(),
 }
-
-
-def drawn(seed: int, *shape: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 ENDS = 2 * drawn(0, 3, 4), -drawn(1, 3, 4)

@@ -7,6 +7,7 @@ from math import inf
 
 import pytest
 import torch
+from _traces import drawn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -18,10 +19,6 @@ from implreg.tracing import read, trace
 from implreg.tracing.rounding import roughness
 
 seeds = st.integers(0, 2**32 - 1)
-
-
-def drawn(seed: int, *shape: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def rescaled(net: nn.Sequential, seed: int, power: float) -> nn.Sequential:

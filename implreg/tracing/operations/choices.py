@@ -9,13 +9,12 @@ from torch import Tensor
 
 from implreg.tracing.operations.activations import maximum, minimum
 from implreg.tracing.operations.arithmetic import add, mul, neg, sub
-from implreg.tracing.operations.linear import affine
+from implreg.tracing.operations.linear import RELATIVE, affine
 from implreg.tracing.operations.table import HANDLERS, Handler, handles
 from implreg.tracing.program import Affine, Forbidden
 from implreg.tracing.record import Recorded, Recorder, Refused, changed, plain
 
 _DRAWS = (1.0, 1e-3, 1e3, 1.0)  # sizes of the random points at which branches are compared
-_SAME = {torch.float64: 1e-9, torch.float32: 1e-3}  # relative error of what is the same
 _COMPARED = (
     "compares what it computes, which is not continuous; use the comparison where both branches "
     "meet, as in where(x > 0, x, 0), or use maximum, minimum or clamp."
@@ -138,7 +137,7 @@ def _steps(r: Recorder, above: Recorded, excess: Recorded) -> float | Tensor | N
     one, other = (found[x.value] for x in (above, excess))
     steps = (one * other).sum(0) / one.square().sum(0).clamp(min=torch.finfo(one.dtype).tiny)
     size = other.abs() + (steps * one).abs()
-    near = _SAME[one.dtype] * size + 64 * torch.finfo(one.dtype).eps * size.amax(0)
+    near = RELATIVE[one.dtype] * size + 64 * torch.finfo(one.dtype).eps * size.amax(0)
     if bool(((other - steps * one).abs() > near).any()):
         return None
     alike = (steps - steps.mean()).abs() <= 8 * torch.finfo(one.dtype).eps * steps.abs()

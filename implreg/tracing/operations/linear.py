@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from implreg.tracing.record import BATCH, Function, Recorded, Recorder, Refused, fixed, plain
 
 _SCALES = (1e-15, 1e-3, -1.0, 1e3, 1e15)  # of points, so that no threshold lies beyond all
-_RELATIVE = {torch.float64: 1e-9, torch.float32: 1e-3}  # error of what is the same
+RELATIVE = {torch.float64: 1e-9, torch.float32: 1e-3}  # error of what is the same
 
 
 class NotAffine(Exception):
@@ -98,7 +98,6 @@ class _Try:
                 return whole(*values).masked_fill(infinite, 0.0)
 
             start, at_a, at_b = (x.masked_fill(infinite, 0.0) for x in (start, at_a, at_b))
-        self._function = function
         self.read = []
         for i in range(len(given)):
             others = (function(*a[:i], x * b[i], *a[i + 1 :]) for x in _SCALES)
@@ -171,5 +170,5 @@ def _alike(x: Tensor) -> bool:
 def _same(one: Tensor, other: Tensor) -> bool:
     """Whether two tensors are equal, but for rounding."""
     size = max(float(x.abs().max()) if x.numel() else 0.0 for x in (one, other))
-    near = _RELATIVE[one.dtype] * size
+    near = RELATIVE[one.dtype] * size
     return one.shape == other.shape and bool(((one - other).abs() <= near).all())
