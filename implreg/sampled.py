@@ -44,9 +44,10 @@ from implreg.checks import check_choice, check_count
 from implreg.errors import InputError
 from implreg.measures import pool
 from implreg.tracing import Paths, Program
+from implreg.tracing.kinds import Affine, Hinges, Operation, Windows
+from implreg.tracing.memory import chunk_bytes, memory_bytes
 from implreg.tracing.network import Network, Output
-from implreg.tracing.program import Affine, Hinges, Operation, Windows
-from implreg.tracing.trace import MISMATCH, Tracer, chunk_bytes, memory_bytes, progress_bar
+from implreg.tracing.trace import MISMATCH, Tracer, progress_bar
 
 Index = Literal["released", "corrected"]
 

@@ -1,9 +1,13 @@
 """What every trace must be: the network's own values and slopes."""
 
+from collections.abc import Iterator
+from math import inf
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from implreg.tracing import Trace, trace
+from implreg.tracing import Trace, plan, trace
 
 
 def drawn(seed: int, *shape: int) -> Tensor:
@@ -11,10 +15,40 @@ def drawn(seed: int, *shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+def each_way(net: nn.Module, ends: tuple[Tensor, Tensor], **how: Any) -> Iterator[Trace]:
+    """A trace on patches of maps, as far as that goes, and if it goes anywhere one without any."""
+    worth = plan._WORTH
+    try:
+        plan._WORTH = 0
+        found = trace(net, ends, **how)
+        yield found
+        plan._WORTH = inf
+        if found.source is not None and found.source.program.plan.position:
+            yield trace(net, ends, **how)
+    finally:
+        plan._WORTH = worth
+
+
+def switched(found: Trace) -> list[tuple[int, int, int]]:
+    """Which units switch, on which path, however often."""
+    return sorted(zip(found.path.tolist(), found.layer.tolist(), found.unit.tolist(), strict=True))
+
+
+def alike(one: Trace, other: Trace, near: float = 1e-10) -> None:
+    """Two traces have the same switches, at the same times, and the same slopes."""
+    assert switched(one) == switched(other)
+    assert torch.allclose(one.t, other.t, rtol=0, atol=near)
+    long = (one.piece_end - one.piece_start).minimum(other.piece_end - other.piece_start) > 1e-6
+    size = max(1e-300, float(other.slopes.abs().max()))
+    assert ((one.slopes - other.slopes)[long].abs() <= near * size).all()
+
+
 def check(net: nn.Module, ends: tuple[Tensor, Tensor], points: int = 2_001) -> Trace:
     """Values and slopes on every piece, and values on a fine grid, are the module's own."""
     x0, x1 = ends
-    traced = trace(net, ends)
+    traced, *whole = each_way(net, ends)
+    for other in whole:
+        alike(traced, other)
     path, begin, end = traced.piece_path, traced.piece_start, traced.piece_end
     wide = [-1] + [1] * (x0.ndim - 1)
     way = (x1 - x0)[path]

@@ -28,8 +28,9 @@ FLOORS = {
         ("commands",),
     ),
 }
-# The plan is 8,000 with the local tracer that is to come, and 6,500.
-LARGEST = {INSTRUMENT: 8_075, BOOK: 6_800}
+# The plan is 8,000 and 6,500. Tracing on patches came with a thousand lines; what they make
+# superfluous has not gone yet.
+LARGEST = {INSTRUMENT: 9_150, BOOK: 6_800}
 EVERY = [
     pytest.param(house, module, id=module.name) for house in FLOORS for module in modules(house)
 ]

@@ -23,8 +23,8 @@ from implreg.complexity.paths import (
 from implreg.complexity.samples import gradient_norm, local_complexity, sensitivity
 from implreg.complexity.weights import distance, norm_product, parameter_norm, weight_product
 from implreg.tracing import Trace
+from implreg.tracing.kinds import Hinges
 from implreg.tracing.paths import Pairs
-from implreg.tracing.program import Hinges
 
 __all__ = [
     "deviation_from_affine",

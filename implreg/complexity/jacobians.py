@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from implreg.errors import InputError
 from implreg.tracing import Program, read
-from implreg.tracing.program import Affine
-from implreg.tracing.trace import chunk_bytes
+from implreg.tracing.kinds import Affine
+from implreg.tracing.memory import chunk_bytes
 
 Net = nn.Module | Program
 

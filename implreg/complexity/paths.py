@@ -6,9 +6,9 @@ from torch import Tensor
 from implreg.complexity.jacobians import Net, jacobian_at, normal_of, program_of, rows_at_once
 from implreg.errors import InputError
 from implreg.tracing import Trace
+from implreg.tracing.kinds import Hinges
 from implreg.tracing.paths import Straight
 from implreg.tracing.paths import ends as ends_of
-from implreg.tracing.program import Hinges
 
 # Switches at most this share of the path apart are one jump of the gradient: rounding parts them.
 _TOGETHER = 1e-12

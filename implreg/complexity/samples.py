@@ -8,7 +8,7 @@ from torch import Tensor
 from implreg.checks import check_count, check_number
 from implreg.complexity.jacobians import Net, in_parts, jacobian_at, program_of
 from implreg.errors import InputError
-from implreg.tracing.program import Hinges
+from implreg.tracing.kinds import Hinges
 
 
 def gradient_norm(net: Net, x: Tensor) -> Tensor:

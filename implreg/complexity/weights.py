@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from implreg.checks import check_choice
 from implreg.complexity.jacobians import Net, linear_part, program_of
 from implreg.errors import InputError
-from implreg.tracing.program import Hinges
+from implreg.tracing.kinds import Hinges
 
 
 def weight_product(net: Net, sample: Tensor) -> float:

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from implreg.tracing.program import Affine, Hinges, Program, Windows
+from implreg.tracing.kinds import Affine, Hinges, Windows
+from implreg.tracing.program import Program
 
 Values = NDArray[Any]  # numbers of one of these kinds, Fraction as objects
 KINDS = (np.float64, np.longdouble, Fraction)  # each more exact, and slower

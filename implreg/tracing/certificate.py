@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from implreg.errors import InputError
 from implreg.tracing.bounds import KINDS, Arithmetic, Values
-from implreg.tracing.program import Hinges, Windows
+from implreg.tracing.kinds import Hinges, Windows
 from implreg.tracing.result import Source, Trace
 from implreg.tracing.trace import progress_bar
 

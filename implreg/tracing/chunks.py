@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from implreg.tracing.cuts import Cuts, pick
-from implreg.tracing.program import Affine, Hinges, Program, Windows
+from implreg.tracing.cuts import Cuts, jumps
+from implreg.tracing.kinds import Affine, Hinges, Windows
+from implreg.tracing.program import Program
 from implreg.tracing.state import Ints, Stretch, flat, integrate, on_device, padded
 
 _LONGEST = 512  # pieces of one path in a chunk whose pieces need sides of their own, at most
@@ -73,20 +74,12 @@ class NewPieces:
     def chunks(self, limit: int) -> Iterator[Stretch]:
         """The new pieces: as many paths as fit into `limit` rows, or stretches of a single path."""
         longest = limit if self._follower is not None else min(limit, _LONGEST)
-        counts = self._count.tolist()
-        begin = path = 0
-        while path < len(counts):
-            stop, widest = path + 1, padded(counts[path])
-            while stop < len(counts):
-                wide = max(widest, padded(counts[stop]))
-                if wide * (stop + 1 - path) > limit:
-                    break
-                stop, widest = stop + 1, wide
-            end = begin + sum(counts[path:stop])
-            step = longest if stop == path + 1 else end - begin
-            for at in range(begin, end, step):
-                yield self._chunk(path, stop, at, min(at + step, end), at == begin, end)
-            begin, path = end, stop
+        first = self._count.cumsum() - self._count
+        for path, stop, since, until in portions(self._count, limit, longest):
+            begin = int(first[path])
+            last = begin + int(self._count[path:stop].sum())
+            end = begin + until if stop == path + 1 else last
+            yield self._chunk(path, stop, begin + since, end, since == 0, last)
 
     def _chunk(self, path: int, stop: int, begin: int, end: int, fresh: bool, last: int) -> Stretch:
         """New pieces `begin` to `end`, which lie on the paths `path` to `stop`.
@@ -205,14 +198,12 @@ class NewPieces:
         if layer.bias is not None:
             behind[: old.paths] += layer.bias
 
-        jump = pick(flat(taken[old.paths :]), cuts.row, cuts.unit)
-        jump = np.where(cuts.side, jump, -jump)
-        for which, (_, change) in enumerate(operation.kinks):
-            if isinstance(change, Tensor):
-                sizes = change.expand(operation.shape).flatten().cpu().numpy()[cuts.unit]
-            else:
-                sizes = np.full_like(jump, change)
-            jump = np.where(cuts.which == which, jump * sizes, jump)
+        unit = on_device(cuts.unit, taken)
+        changes = [
+            change.expand(operation.shape).flatten()[unit] if isinstance(change, Tensor) else change
+            for _, change in operation.kinks
+        ]
+        jump = jumps(cuts, flat(taken[old.paths :]), changes)
         return flat(behind), on_device(jump, taken)
 
     def _behind_start(self, path: int, begin: int) -> Tensor:
@@ -251,7 +242,7 @@ class NewPieces:
             columns = _sums_within(columns, rank)
             behind.index_add_(0, on_device(real[new], start), columns)
         self._last = behind[int(real[-1])]
-        return made.view(-1, *layer.shape)
+        return made.view(len(made), *layer.shape)
 
     def _remember(self, begin: int, end: int) -> None:
         """Enter the cuts of this chunk in the old piece that the next chunk goes on with."""
@@ -262,6 +253,30 @@ class NewPieces:
         self._change(self._cuts.sides, np.full(cut.size, row), cut)
         if self._follower is not None and cut.size:
             self._base[self._stretch.paths + row] = self._last
+
+
+def portions(
+    counts: Ints, limit: int, longest: int | None = None
+) -> Iterator[tuple[int, int, int, int]]:
+    """Paths of so many pieces in portions: as many as fit into `limit` rows, or parts of one.
+
+    Returns:
+        The first path of each and the one behind the last; and, where it is only one, the first
+        piece and the one behind the last, at most `longest` of them.
+    """
+    path = 0
+    while path < len(counts):
+        stop, widest = path + 1, padded(int(counts[path]))
+        while stop < len(counts):
+            wide = max(widest, padded(int(counts[stop])))
+            if wide * (stop + 1 - path) > limit:
+                break
+            stop, widest = stop + 1, wide
+        count = int(counts[path])
+        step = (longest or limit) if stop == path + 1 else count
+        for since in range(0, count, step):
+            yield path, stop, since, min(since + step, count)
+        path = stop
 
 
 def _sums_within(rows: Tensor, rank: Ints) -> Tensor:

@@ -1,13 +1,14 @@
 """Where pre-activations cross the kinks of their activation."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from implreg.tracing.program import Hinges
-from implreg.tracing.state import Bools, Floats, Ints, Stretch, on_device
+from implreg.tracing.kinds import Hinges
+from implreg.tracing.state import Bools, Floats, Ints, on_device
 
 
 @dataclass
@@ -45,7 +46,7 @@ class Cuts:
 
 def find_crossings(
     operation: Hinges,
-    stretch: Stretch,
+    times: Floats,
     z: Tensor,
     tolerance: Tensor,
     carried: list[Tensor] | None,
@@ -54,7 +55,7 @@ def find_crossings(
 
     Args:
         operation: the activation.
-        stretch: pieces on which its input is linear.
+        times: the knots between which its input is linear, (P, K + 1).
         z: its input at the knots, (P, K + 1, n).
         tolerance: how far from zero rounding may leave a zero, (P, n).
         carried: the state at the end of the stretch before, if the path goes on.
@@ -65,7 +66,7 @@ def find_crossings(
     """
     paths, knots, units = z.shape
     pieces = knots - 1
-    times = stretch.knots.ravel()
+    times = times.ravel()
     found, sides, at_end = [], [], []
     for which, (kink, _) in enumerate(operation.kinks):
         height = z if kink == 0 else z - kink
@@ -100,10 +101,10 @@ def _settle(
     known = below.logical_or_(above)
     if before is not None:
         side, had = before
-        above[0, 0] = torch.where(had, side, above[0, 0])
-        known[0, 0] |= had
+        above[:, 0] = torch.where(had, side, above[:, 0])
+        known[:, 0] |= had
     if _all(known):
-        return above, [above[0, -1].clone(), known[0, -1].clone()]
+        return above, [above[:, -1].clone(), known[:, -1].clone()]
     some = known.any(dim=1)
     mixed = some & ~known.all(dim=1)
     if bool(mixed.any()):
@@ -113,7 +114,7 @@ def _settle(
         last = torch.where(known_here, knots, -1).cummax(dim=1).values
         first = known_here.to(torch.int8).argmax(dim=1, keepdim=True)
         above[path, :, unit] = above_here.gather(1, torch.where(last < 0, first, last))
-    return above, [above[0, -1].clone(), some[0].clone()]
+    return above, [above[:, -1].clone(), some.clone()]
 
 
 def _all(mask: Tensor) -> bool:
@@ -129,8 +130,24 @@ def places(mask: Tensor) -> Ints:
 
 def pick(values: Tensor, row: Ints, column: Ints) -> np.ndarray:
     """Single entries of a tensor whose last axis is the columns, as an array."""
-    table = values.view(-1, values.shape[-1])
+    table = values.reshape(-1, values.shape[-1])
     if table.device.type == "cpu":
         picked: np.ndarray = table.numpy()[row, column]
         return picked
     return table[on_device(row, table), on_device(column, table)].cpu().numpy()
+
+
+def jumps(cuts: Cuts, slopes: Tensor, changes: Sequence[float | Tensor]) -> np.ndarray:
+    """By how much the slope of an activation jumps at each cut.
+
+    Args:
+        cuts: crossings of its kinks.
+        slopes: of its input on each piece, (P * K, n).
+        changes: by how much its own slope changes at each kink, for all cuts or for each one.
+    """
+    jump = pick(slopes, cuts.row, cuts.unit)
+    jump = np.where(cuts.side, jump, -jump)
+    for which, change in enumerate(changes):
+        sizes = change.cpu().numpy() if isinstance(change, Tensor) else change
+        jump = np.where(cuts.which == which, jump * sizes, jump)
+    return jump

@@ -1,146 +1,19 @@
-"""What a network does, as a short list of operations on one sample.
+"""What a network does, as a short list of operations on one sample."""
 
-Three kinds of operation are enough for every continuous piecewise linear network:
-
-* `Affine`: a linear map plus a constant (layers, pooling by averages, reshaping, sums, ...);
-* `Hinges`: a function of one variable with kinks, applied to every entry (ReLU and its kin);
-* `Windows`: the largest of several entries (max pooling).
-"""
-
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
+from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from implreg.errors import InputError
-
-Shape = tuple[int, ...]
-# Where unit impulses at flat indices (k,) go, and their factors there (None: 1).
-Moves = Callable[[Tensor], tuple[Tensor, Tensor | None]]
-
-
-@dataclass(frozen=True)
-class Affine:
-    """A linear map of its inputs plus a constant.
-
-    Attributes:
-        name: qualified name of the module that does it.
-        text: the operation in words, for printing.
-        inputs: indices of the values that it takes; value 0 is the sample.
-        shape: of its result, for one sample.
-        linear: the map without the constant, (R, *input) each -> (R, *shape), for any R.
-        bias: the constant, of a shape that broadcasts to `shape`, or None.
-        columns: the rows of the map for unit impulses: flat indices of input entries (k,) ->
-            (k, *shape). None where applying `linear` is as good.
-        moves: for a map that makes another single impulse of a unit impulse: which one.
-    """
-
-    name: str
-    text: str
-    inputs: tuple[int, ...]
-    shape: Shape
-    linear: Callable[..., Tensor] = field(repr=False)
-    bias: Tensor | None = field(default=None, repr=False)
-    columns: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
-    moves: Moves | None = field(default=None, repr=False)
-
-    def value(self, *taken: Tensor) -> Tensor:
-        """The result for samples, constant included, (N, *input) each -> (N, *shape)."""
-        made = self.linear(*taken)
-        return made if self.bias is None else made + self.bias
-
-
-@dataclass(frozen=True)
-class Hinges:
-    r"""A continuous piecewise linear function of one variable, applied to every entry.
-
-    .. math:: a(z) = \beta + \alpha z + \sum_h \Delta_h \max(z - c_h, 0)
-
-    Attributes:
-        name: qualified name of the module that does it.
-        text: the operation in words, for printing.
-        inputs: index of the value that it takes.
-        shape: of its input and result, for one sample.
-        offset: beta.
-        slope: alpha, a number or a tensor that broadcasts to `shape`.
-        kinks: pairs (c, Delta), from the smallest c up; Delta is a number or such a tensor.
-    """
-
-    name: str
-    text: str
-    inputs: tuple[int]
-    shape: Shape
-    offset: float
-    slope: float | Tensor
-    kinks: tuple[tuple[float, float | Tensor], ...]
-
-    @cached_property
-    def _relu(self) -> bool:
-        numbers = (self.slope, *(number for kink in self.kinks for number in kink))
-        return not any(isinstance(x, Tensor) for x in numbers) and numbers == (0, 0, 1)
-
-    def factor(self, on: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
-        """Slope of the function, given for every kink whether the entry is above it."""
-        if self._relu:
-            return on[0]  # as truth values: one pass over memory less
-        total: Tensor | float = self.slope
-        for above, (_, change) in zip(on, self.kinks, strict=True):
-            total = above.to(dtype) * change + total
-        assert isinstance(total, Tensor)
-        return total
-
-    def at(self, z: Tensor) -> Tensor:
-        """The function at z."""
-        return self.value(z, [z > at for at, _ in self.kinks])
-
-    def value(self, z: Tensor, on: Sequence[Tensor]) -> Tensor:
-        """The function at z, on the sides of the kinks that `on` says."""
-        shift: float | Tensor = self.offset
-        for above, (at, change) in zip(on, self.kinks, strict=True):
-            if at:  # constants first: the large ones of far bounds cancel
-                shift = shift - above.to(z.dtype) * change * at
-        total = z * self.factor(on, z.dtype)
-        return total if isinstance(shift, float) and shift == 0 else total + shift
-
-
-@dataclass(frozen=True)
-class Windows:
-    """The largest of several entries, for every window.
-
-    Attributes:
-        name: qualified name of the module that does it.
-        text: the operation in words, for printing.
-        inputs: index of the value that it takes.
-        shape: of its result, for one sample.
-        index: flat indices of the entries of each window, int64, (windows, w); smaller windows
-            repeat an entry of theirs.
-    """
-
-    name: str
-    text: str
-    inputs: tuple[int]
-    shape: Shape
-    index: Tensor = field(repr=False)
-
-
-@dataclass(frozen=True)
-class Forbidden:
-    """What is not piecewise linear; no program has it, as no output may depend on it.
-
-    Attributes:
-        why: the reason, as a sentence.
-        inputs: indices of the values that it takes.
-    """
-
-    why: str
-    inputs: tuple[int, ...]
-
-
-Operation = Affine | Hinges | Windows
+from implreg.tracing.kinds import Affine, Forbidden, Hinges, Operation, Shape
+from implreg.tracing.maps import Mixing
+from implreg.tracing.plan import Plan, plan
 
 
 def _joined(between: Sequence[Affine], layer: Affine) -> Affine:
@@ -270,6 +143,13 @@ class Program:
         return {site: follower for site, follower in found.items() if follower is not None}
 
     @cached_property
+    def plan(self) -> Plan:
+        """Which operations are done on patches of maps, and how."""
+        return plan(
+            self.operations, self.input_shape, torch.empty(0, dtype=self.dtype, device=self.device)
+        )
+
+    @cached_property
     def sites(self) -> tuple[int, ...]:
         """The operations that can switch, in order."""
         return tuple(i for i, o in enumerate(self.operations) if not isinstance(o, Affine))
@@ -294,6 +174,17 @@ class Program:
             value: its index, as for `shape`.
         """
         return prod(self.shape(value))
+
+    def before(self, position: int) -> tuple[int, ...]:
+        """Values that exist before operation `position` and are read by it or a later one.
+
+        Args:
+            position: index of an operation, or their number for what the network returns.
+
+        Returns:
+            Indices of values, in order.
+        """
+        return tuple(v for v in range(position + 1) if self.last_use[v] >= position)
 
     def live(self, position: int) -> tuple[int, ...]:
         """Values that exist before operation `position` and are read by a later one.
@@ -323,6 +214,52 @@ class Program:
             between.append(reader)
             value += 1
         return None
+
+    def chosen(self, outputs: Sequence[int]) -> "Program":
+        """The same network with some of its outputs only.
+
+        Args:
+            outputs: numbers of entries of what it returns, in the order that is wanted.
+
+        Returns:
+            A program that returns these, of shape (C,), and does not compute the others if a linear
+            layer comes last.
+
+        Raises:
+            InputError: there is no such entry.
+
+        >>> import implreg as ir
+        >>> ir.read(ir.mlp(4, 8, 1000, seed=0), torch.zeros(4)).chosen([281, 285])
+        Program of 3 operations, 8 hidden units
+           in             4
+            1  0          8  linear
+            2  1          8  relu
+            3  2          2  linear
+        """
+        count = self.size(self.output)
+        if not isinstance(outputs, list | tuple | range) or not all(
+            isinstance(k, Integral) and not isinstance(k, bool) and 0 <= int(k) < count
+            for k in outputs
+        ):
+            raise InputError(
+                f"outputs must be a list of whole numbers from 0 to {count - 1}, got {outputs!r}; "
+                f"choose among these."
+            )
+        index = torch.tensor(outputs, dtype=torch.int64, device=self.device)
+        last = self.operations[-1] if self.operations else None
+        if isinstance(last, Affine) and last.form is not None and not last.form.sources:
+            form = Mixing((), (), last.form.weight[..., index])
+            bias = None if last.bias is None else last.bias.expand(last.shape)[index]
+            made = replace(
+                last, shape=(len(outputs),), linear=lambda x: x @ form.weight[0], bias=bias,
+                columns=form.columns, form=form,
+            )  # fmt: skip
+            return replace(self, operations=(*self.operations[:-1], made))
+        made = Affine(
+            "outputs", "choose", (self.output,), (len(outputs),), lambda x: x.flatten(1)[:, index]
+        )
+        operations = (*self.operations, made)
+        return replace(self, operations=operations, output=len(operations))
 
     def values(self, x: Tensor) -> dict[int, Tensor]:
         """What the operations that can switch take at the points x, and the output.

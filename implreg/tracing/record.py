@@ -11,8 +11,9 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
 from implreg.errors import InputError
+from implreg.tracing.kinds import Affine, Forbidden, Hinges, Moves, Operation, Shape, Windows
+from implreg.tracing.maps import Mixing
 from implreg.tracing.network import Network
-from implreg.tracing.program import Affine, Forbidden, Hinges, Moves, Operation, Shape, Windows
 
 Function = Callable[..., Any]
 MaybeTensor = TypeVar("MaybeTensor", Tensor, Tensor | None)
@@ -165,7 +166,7 @@ class Recorder:
     def affine(
         self, text: str, inputs: Sequence[Recorded], linear: Callable[..., Tensor], *,
         bias: Tensor | None = None, columns: Callable[[Tensor], Tensor] | None = None,
-        moves: Moves | None = None,
+        moves: Moves | None = None, form: Mixing | None = None, keeps: bool = False,
     ) -> Recorded:  # fmt: skip
         """Append an affine operation."""
         if any(x.ndim == 0 or len(x) != BATCH for x in inputs):
@@ -173,7 +174,9 @@ class Recorder:
         data = linear(*plain(inputs))
         data = data if bias is None else data + bias
         taken = tuple(x.value for x in inputs)
-        made = Affine(self.name(text), text, taken, _one(data), linear, bias, columns, moves)
+        made = Affine(
+            self.name(text), text, taken, _one(data), linear, bias, columns, moves, form, keeps
+        )
         return self.shared(self.add(made, data), data, inputs[0], linear)
 
     def shared(self, made: Recorded, data: Tensor, x: Recorded, view: Function | None) -> Recorded:

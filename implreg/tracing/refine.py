@@ -22,13 +22,15 @@ zero at an end is no switch, and passing through zero along several knots is one
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from implreg.tracing.chunks import NewPieces
 from implreg.tracing.cuts import find_crossings
-from implreg.tracing.program import Affine, Hinges, Program, Windows
+from implreg.tracing.kinds import Affine, Hinges, Windows
+from implreg.tracing.local import Local
+from implreg.tracing.memory import Bounds
+from implreg.tracing.program import Program
 from implreg.tracing.rounding import roughness
 from implreg.tracing.state import Stretch, flat, on_device
 from implreg.tracing.windows import find_wins
@@ -73,40 +75,33 @@ class Refiner:
         program: what the network does.
         x0: starts, (P, *input_shape).
         x1: ends, (P, *input_shape).
-        rows: how many rows (values and slopes of one piece) the chunks behind each switching
-            operation may hold, by operation; and before the first one under the key -1.
+        bounds: how much to compute with at once.
     """
 
-    def __init__(self, program: Program, x0: Tensor, x1: Tensor, rows: dict[int, int]) -> None:
+    def __init__(self, program: Program, x0: Tensor, x1: Tensor, bounds: Bounds) -> None:
         self._program = program
         self._x0, self._x1 = x0, x1
-        self._rows = rows
+        self._bounds = bounds
         self._tolerances: dict[int, Tensor] = {}
         self._carried: dict[int, list[Tensor]] = {}
         self._group = (0, x0, x1)
         self._last_slope = x0.new_empty(0)
+        self._local = Local(program, bounds.entries, bounds.rows[-1])
 
     def parts(self) -> Iterator[Part]:
         """The pieces of all paths, in order."""
-        group = max(1, self._rows[-1] // 2)
+        group, position = self._bounds.paths, self._program.plan.position
         for begin in range(0, self._x0.shape[0], group):
             x0, x1 = self._x0[begin : begin + group], self._x1[begin : begin + group]
-            paths = x0.shape[0]
             self._group, self._tolerances = (begin, x0, x1), {}
-            whole = Stretch(
-                path=np.arange(begin, begin + paths),
-                knots=np.tile([0.0, 1.0], (paths, 1)),
-                site=np.full((paths, 1), -1),
-                unit=np.full((paths, 1), -1),
-                count=np.ones(paths, dtype=np.int64),
-                first=True,
-                last=True,
-                rows={0: torch.cat([x0, x1 - x0])},
-            )
-            yield from self._follow(whole)
+            if position:
+                for stretch in self._local.stretches(begin, x0, x1, self._tolerance):
+                    yield from self._follow(stretch, position)
+            else:
+                yield from self._follow(Stretch.whole(begin, x0, x1), 0)
 
-    def _tolerance(self, stretch: Stretch, value: int) -> Tensor:
-        """How far from zero rounding may leave a value where it is zero, (P, n).
+    def _tolerance(self, value: int, path: int, paths: int) -> Tensor:
+        """How far from zero rounding may leave a value of some paths where it is zero, (P, n).
 
         It goes by what the value is the sum of, at some points of the path.
         """
@@ -115,12 +110,13 @@ class Refiner:
             points = (torch.lerp(x0, x1, t) for t in _LOOKED_AT)
             for known, off in roughness(self._program, *points).items():
                 self._tolerances[known] = _ROUNDING * flat(off)
-        first = int(stretch.path[0]) - begin
-        return self._tolerances[value][first : first + stretch.paths]
+        return self._tolerances[value][path - begin : path - begin + paths]
 
-    def _follow(self, whole: Stretch) -> Iterator[Part]:
+    def _follow(self, whole: Stretch, position: int) -> Iterator[Part]:
         """Send a stretch through all operations, and each of its chunks before the next."""
-        waiting = [(0, iter([whole]))]  # the operation that comes next, and stretches before it
+        waiting = [
+            (position, iter([whole]))
+        ]  # the operation that comes next, and stretches before it
         while waiting:
             position, stretches = waiting[-1]
             stretch = next(stretches, None)
@@ -129,7 +125,9 @@ class Refiner:
                 continue
             stretch, site = self._advance(stretch, position)
             if site is None:
-                yield self._output(stretch)
+                part = self._output(stretch)
+                if len(part.path) or len(part.finished):
+                    yield part
             else:
                 waiting.append((site + 1, self._cut(stretch, site)))
 
@@ -157,15 +155,17 @@ class Refiner:
         slopes, values = stretch.slopes(value), stretch.at_knots(value)
         before = slopes[:, :1] if stretch.first else self._last_slope
         gaps = slopes.diff(dim=1, prepend=before)
-        real = stretch.real
+        site, real = stretch.site.ravel(), stretch.real
+        if not stretch.first:  # a piece that no switch begins is the rest of one from before
+            real = real[site[real] >= 0]
         rows = on_device(real, slopes)
         if stretch.paths == 1:
             self._last_slope = slopes[:, int(stretch.count[0]) - 1][:, None]
         finished = stretch.path if stretch.last else stretch.path[:0]
         return Part(
-            path=on_device(stretch.path.repeat(stretch.count), rows),
+            path=on_device(stretch.path[real // stretch.pieces], rows),
             start=on_device(stretch.knots[:, :-1].ravel()[real], slopes),
-            site=on_device(stretch.site.ravel()[real], rows),
+            site=on_device(site[real], rows),
             unit=on_device(stretch.unit.ravel()[real], rows),
             slopes=slopes.flatten(0, 1).index_select(0, rows),
             gaps=gaps.flatten(0, 1).index_select(0, rows),
@@ -179,15 +179,19 @@ class Refiner:
         operation = self._program.operations[site]
         carried = None if stretch.first else self._carried[site]
         z = stretch.at_knots(operation.inputs[0])
-        tolerance = self._tolerance(stretch, operation.inputs[0])
+        tolerance = self._tolerance(operation.inputs[0], int(stretch.path[0]), stretch.paths)
         if isinstance(operation, Hinges):
-            cuts, at_end = find_crossings(operation, stretch, z, tolerance, carried)
+            cuts, at_end = find_crossings(operation, stretch.knots, z, tolerance, carried)
         else:
             assert isinstance(operation, Windows)
-            cuts, at_end = find_wins(operation, stretch, z, tolerance, carried)
+            index = operation.index.T
+            lines = stretch.slopes(operation.inputs[0])[:, :, index]
+            cuts, at_end = find_wins(
+                lines, z[:, :, index], tolerance[:, index], stretch.knots, carried
+            )
         if stretch.paths == 1:
             self._carried[site] = at_end
-        yield from NewPieces(self._program, stretch, site, cuts).chunks(self._rows[site])
+        yield from NewPieces(self._program, stretch, site, cuts).chunks(self._bounds.rows[site])
 
 
 def _apply(operation: Affine, rows: dict[int, Tensor], paths: int) -> Tensor:

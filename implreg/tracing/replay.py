@@ -14,16 +14,21 @@ import torch
 from torch import Tensor, nn
 
 from implreg.errors import InputError
+from implreg.tracing.kinds import Affine, Hinges, Operation, Windows
 from implreg.tracing.network import Network, Output
-from implreg.tracing.program import Affine, Hinges, Operation, Program, Windows
+from implreg.tracing.program import Program
 from implreg.tracing.read import record
 from implreg.tracing.result import Source, Trace
+
+_SHORT = 1e-10  # a piece in whose middle rounding may decide on the state of a unit
 
 
 def replay(trace: Trace, source: Source, net: nn.Module, output: Output) -> Trace:
     """The paths of another network of the same make, see `implreg.Trace.replay`."""
     network = Network(net, source.program.dtype, output)
     program = record(network, source.x0[0], differentiable=True)
+    if source.outputs is not None:
+        program = program.chosen(source.outputs)
     if not _alike(program, source.program):
         raise InputError(
             "net must be of the make of the network that was traced, with other numbers at most, "
@@ -87,12 +92,22 @@ def _settled(
 ) -> dict[int, Tensor]:
     """States that change where the trace says, as they are in the longest piece in between.
 
-    In the middle of a short piece rounding may decide on which side a unit is.
+    In the middle of a short piece rounding may decide on which side a unit is. Among entries of a
+    window that tie another one may become the largest where a unit ends the tie, and the window
+    does not switch: there every piece that is not short goes by itself.
     """
     lane, size = trace.piece_segment.cpu().numpy(), length.cpu().numpy()
     bounds = [*np.flatnonzero(np.diff(lane, prepend=-1)).tolist(), len(lane)]
     longest = [a + int(size[a:b].argmax()) for a, b in pairwise(bounds)]
-    states = {site: state[longest][trace.piece_segment] for site, state in found.items()}
+    short = size < _SHORT
+    last = np.maximum.accumulate(np.where(short, 0, np.arange(len(lane))))
+    last = np.where(lane[last] == lane, last, np.array(longest)[lane])
+    states = {
+        site: state[torch.from_numpy(last).to(state.device)]
+        if isinstance(program.operations[site], Windows)
+        else state[longest][trace.piece_segment]
+        for site, state in found.items()
+    }
     switches: dict[tuple[int, int, int], list[int]] = {}
     pieces = np.setdiff1d(np.arange(len(lane)), bounds)
     for piece, layer, unit in zip(pieces, trace.layer.tolist(), trace.unit.tolist(), strict=True):
@@ -110,7 +125,11 @@ def _settled(
                 if abs(seen[k + 1] - seen[k - 1]) == 2:
                     seen[k] = (seen[k + 1] + seen[k - 1]) // 2
         for (a, b), state in zip(runs, seen, strict=True):
-            states[site][a:b, unit] = state
+            own = states[site][a:b, unit]
+            if isinstance(operation, Windows):
+                own[torch.from_numpy(short[a:b]).to(own.device)] = state
+            else:
+                own[:] = state
     return states
 
 

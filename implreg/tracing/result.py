@@ -32,12 +32,14 @@ class Source:
         x0: where all segments start, (P * N, *input).
         x1: where they end.
         tensors: of the network, and how often each had been written to.
+        outputs: which of all outputs were kept; None for all.
     """
 
     program: Program
     x0: Tensor
     x1: Tensor
     tensors: tuple[tuple[Tensor, int], ...]
+    outputs: tuple[int, ...] | None = None
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         """Become None."""

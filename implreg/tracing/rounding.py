@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from implreg.tracing.program import Affine, Hinges, Program
+from implreg.tracing.kinds import Affine, Hinges
+from implreg.tracing.program import Program
 
 _DRAWS = 3  # of random signs
 _FAR = 64  # times as far as that, what is not reached

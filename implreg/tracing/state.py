@@ -6,6 +6,7 @@ cost less.
 """
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import torch
@@ -47,6 +48,22 @@ class Stretch:
     last: bool
     rows: dict[int, Tensor]
 
+    @classmethod
+    def whole(cls, first: int, x0: Tensor, x1: Tensor) -> "Stretch":
+        """Paths from their starts to their ends, (P, *input_shape), the first with this number."""
+        paths = len(x0)
+        none = np.full((paths, 1), -1)
+        return cls(
+            path=np.arange(first, first + paths),
+            knots=np.tile([0.0, 1.0], (paths, 1)),
+            site=none,
+            unit=none,
+            count=np.ones(paths, dtype=np.int64),
+            first=True,
+            last=True,
+            rows={0: torch.cat([x0, x1 - x0])},
+        )
+
     @property
     def paths(self) -> int:
         """P."""
@@ -69,7 +86,8 @@ class Stretch:
     def slopes(self, value: int) -> Tensor:
         """Slope of a value on each piece, (P, K, n)."""
         rows = self.rows[value]
-        return rows[self.paths :].view(self.paths, self.pieces, -1)
+        slopes = flat(rows[self.paths :])
+        return slopes.view(self.paths, self.pieces, slopes.shape[1])
 
     def at_knots(self, value: int) -> Tensor:
         """A value of the program at every knot, (P, K + 1, n)."""
@@ -86,7 +104,7 @@ class Stretch:
 
 def flat(rows: Tensor) -> Tensor:
     """Rows with a single axis behind the first, also for samples without any."""
-    return rows.reshape(rows.shape[0], -1)
+    return rows.reshape(len(rows), prod(rows.shape[1:]))
 
 
 def on_device(array: NDArray[np.generic], like: Tensor) -> Tensor:

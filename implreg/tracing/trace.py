@@ -1,20 +1,18 @@
 """From a network and paths to a trace."""
 
-import re
-from collections.abc import Callable, Iterator
-from math import prod
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pandas as pd
-import psutil
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from implreg.errors import InputError
+from implreg.tracing.memory import bounds
 from implreg.tracing.network import Network, Output
 from implreg.tracing.paths import Paths, segments
-from implreg.tracing.program import Program, Windows
+from implreg.tracing.program import Program
 from implreg.tracing.read import first_line, record
 from implreg.tracing.record import writes
 from implreg.tracing.refine import Part, Refiner
@@ -23,13 +21,8 @@ from implreg.tracing.rounding import roughness
 from implreg.tracing.state import flat
 
 MISMATCH = {torch.float64: 1e-8, torch.float32: 1e-3}  # relative; rounding stays far below
-_CHUNK = {"cpu": 2**22}  # bytes of one array that a processor's cache holds with room to spare
-_CHUNK_ELSEWHERE = 2**28
-_ARRAYS = 6  # arrays as large as the largest that are alive at once
-_SHARE = 0.5  # of the free memory, unless the caller says otherwise
 _CHECKED = 8  # paths whose values are compared with the network's own, at _POINTS points each
 _POINTS = 4
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kMGT]?)(i?)B?\s*")
 _ROUGH = 1e4  # times as far off as rounding makes the network's own, outputs may be
 _DELAY = 2  # seconds before a progress bar shows
 
@@ -58,6 +51,7 @@ def trace(
     *,
     dtype: torch.dtype = torch.float64,
     output: Output = None,
+    outputs: Sequence[int] | None = None,
     memory: int | str | None = None,
     progress: bool | None = None,
 ) -> Trace:
@@ -80,7 +74,11 @@ def trace(
             `implreg.polyline(...)`. On the device of the network.
         dtype: of the arithmetic, `torch.float64` or `torch.float32`, whose rounding hides switches
             on short paths.
-        output: which of several outputs, or the name of an inner module, see `read`.
+        output: which of several tensors that it returns, or the name of an inner module, see
+            `read`.
+        outputs: numbers of the entries of it that are kept, such as two logits of a thousand; all
+            by default. An empty list asks for the switches alone, which is quicker; then nothing is
+            compared.
         memory: bound on the working set, in bytes or as "512MB", besides the network and the
             result; half of the free memory by default. It bounds how many pieces are taken at once.
         progress: show a progress bar; by default only if the work takes longer than two seconds.
@@ -105,7 +103,9 @@ def trace(
     >>> path.slopes.flatten().tolist(), path.gaps.flatten().tolist()
     ([-2.0, 10.0, 12.0], [12.0, 2.0])
     """
-    tracer = Tracer(net, paths, dtype=dtype, output=output, memory=memory, progress=progress)
+    tracer = Tracer(
+        net, paths, dtype=dtype, output=output, outputs=outputs, memory=memory, progress=progress
+    )
     parts: list[Part] = []
     try:
         parts.extend(tracer)
@@ -120,6 +120,7 @@ def stream(
     *,
     dtype: torch.dtype = torch.float64,
     output: Output = None,
+    outputs: Sequence[int] | None = None,
     memory: int | str | None = None,
     progress: bool | None = None,
 ) -> Iterator[Part]:
@@ -134,7 +135,11 @@ def stream(
         paths: as `trace` takes them.
         dtype: of the arithmetic, `torch.float64` or `torch.float32`, whose rounding hides switches
             on short paths.
-        output: which of several outputs, or the name of an inner module, see `read`.
+        output: which of several tensors that it returns, or the name of an inner module, see
+            `read`.
+        outputs: numbers of the entries of it that are kept, such as two logits of a thousand; all
+            by default. An empty list asks for the switches alone, which is quicker; then nothing is
+            compared.
         memory: bound on the working set, in bytes or as "512MB", besides the network; half of the
             free memory by default.
         progress: show a progress bar; by default only if the work takes longer than two seconds.
@@ -151,7 +156,17 @@ def stream(
     >>> sum(len(part.finished) for part in parts)  # paths
     2
     """
-    return iter(Tracer(net, paths, dtype=dtype, output=output, memory=memory, progress=progress))
+    return iter(
+        Tracer(
+            net,
+            paths,
+            dtype=dtype,
+            output=output,
+            outputs=outputs,
+            memory=memory,
+            progress=progress,
+        )
+    )
 
 
 class Tracer:
@@ -164,6 +179,7 @@ class Tracer:
         *,
         dtype: torch.dtype,
         output: Output = None,
+        outputs: Sequence[int] | None = None,
         memory: int | str | None = None,
         progress: bool | None = None,
     ) -> None:
@@ -199,14 +215,17 @@ class Tracer:
             )
         if not self.program.size(self.program.output):
             raise InputError("net must return at least one number per sample, got none; mend it.")
+        self.outputs = None
+        if outputs is not None:
+            self.program, self.outputs = self.program.chosen(outputs), tuple(outputs)
         held = self.network.tensors.values() if self.network else ()
         self._tensors = tuple((tensor, writes(tensor)) for tensor in held)
-        self._rows = _rows(self.program, memory)
+        self._bounds = bounds(self.program, memory)
         self._progress = progress
 
     def __iter__(self) -> Iterator[Part]:
         with torch.no_grad():
-            check = _Comparison(self.network, self.program, self.x0, self.x1)
+            check = _Comparison(self)
             total = len(self.x0)
             with progress_bar(
                 total,
@@ -215,10 +234,11 @@ class Tracer:
                 unit="path" if self.segments == 1 else "segment",
                 bar_format="{l_bar}{bar}| {n:.3g}/{total_fmt} [{elapsed}<{remaining}]",
             ) as bar:
-                for part in Refiner(self.program, self.x0, self.x1, self._rows).parts():
+                for part in Refiner(self.program, self.x0, self.x1, self._bounds).parts():
                     check.see(part)
                     yield part
-                    done = part.path[-1] + (1 if len(part.finished) else part.start[-1])
+                    ended = len(part.finished) > 0
+                    done = part.finished[-1] + 1 if ended else part.path[-1] + part.start[-1]
                     bar.update(float(done) - bar.n)
             check.conclude()
 
@@ -247,7 +267,9 @@ class Tracer:
             ends=ends[:lanes][number - 1 :: number],
             lengths=(self.x1 - self.x0).flatten(1).norm(dim=1)[:lanes],
             layers=tuple(self.program.operations[i].name for i in self.program.sites),
-            source=Source(self.program, self.x0[:lanes], self.x1[:lanes], self._tensors),
+            source=Source(
+                self.program, self.x0[:lanes], self.x1[:lanes], self._tensors, self.outputs
+            ),
         )
 
     def interrupted(self, parts: list[Part]) -> Interrupted:
@@ -268,36 +290,6 @@ def _concatenated(parts: list[Part], names: str) -> list[Tensor]:
     return [torch.cat([getattr(part, name) for part in parts]) for name in names.split()]
 
 
-def _rows(program: Program, memory: int | str | None) -> dict[int, int]:
-    """How many pieces the chunks behind each switching operation may hold, see `Refiner`."""
-    item = torch.empty((), dtype=program.dtype).element_size()
-    places = [-1, *program.sites]
-    widest, each = {}, {}
-    for place, following in zip(places, [*program.sites, len(program.operations)], strict=True):
-        follower = program.followers.get(place)
-        first = max(place, 0) if follower is None else follower[0]
-        sizes = [prod(operation.shape) for operation in program.operations[first:following]]
-        if following in program.sites:
-            switching = program.operations[following]
-            sizes.append(program.size(switching.inputs[0]))
-            sizes.append(switching.index.numel() if isinstance(switching, Windows) else 0)
-        widest[place] = max([1, *sizes])
-        live = sum(program.size(v) for v in program.live(max(place, 0)))
-        each[place] = item * (_ARRAYS * widest[place] + live)
-    least = 2 * sum(each.values())
-    bounded = memory_bytes(memory, program.device, least, "on a single piece")
-    chunk = chunk_bytes(program.device)
-    return {
-        p: max(1, min(chunk // (item * widest[p]), int(bounded // (len(each) * each[p])) - 1))
-        for p in places
-    }
-
-
-def chunk_bytes(device: torch.device) -> int:
-    """Of one array of a chunk, if memory is no limit."""
-    return _CHUNK.get(device.type, _CHUNK_ELSEWHERE)
-
-
 def progress_bar(total: int, progress: bool | None, **look: Any) -> "tqdm[Any]":
     """A bar as `progress` of `trace` asks for it, on the error stream."""
     return tqdm(
@@ -308,38 +300,11 @@ def progress_bar(total: int, progress: bool | None, **look: Any) -> "tqdm[Any]":
     )
 
 
-def memory_bytes(memory: int | str | None, device: torch.device, least: int, what: str) -> int:
-    """What `memory` allows in bytes, see `trace`.
-
-    Raises:
-        InputError: it is no such number, or less than the `least` that values `what` take.
-    """
-    if memory is None:
-        cuda = device.type == "cuda"
-        free = torch.cuda.mem_get_info(device)[0] if cuda else psutil.virtual_memory().available
-        allowed = int(free * _SHARE)
-    elif isinstance(memory, str) and (match := _SIZE.fullmatch(memory)):
-        number, prefix, binary = match.groups()
-        allowed = int(float(number) * (1024 if binary else 1000) ** " kMGT".index(prefix or " "))
-    elif isinstance(memory, bool) or not isinstance(memory, int) or memory < 1:
-        raise InputError(
-            f"memory must be a whole number of bytes or a size such as '512MB', got {memory!r}; "
-            f"pass one of these, or leave it out."
-        )
-    else:
-        allowed = memory
-    if allowed < least:
-        raise InputError(
-            f"memory must be at least {-(-least // 1000)}kB for this network, whose values {what} "
-            f"take as much, got {memory!r}; allow that much."
-        )
-    return allowed
-
-
 class _Comparison:
     """Values at random points of some paths: the network's own against the traced ones."""
 
-    def __init__(self, net: Network | None, program: Program, x0: Tensor, x1: Tensor) -> None:
+    def __init__(self, tracer: Tracer) -> None:
+        x0, x1, self._program = tracer.x0, tracer.x1, tracer.program
         random = torch.Generator().manual_seed(0)
         paths = len(x0)
         chosen = torch.randperm(paths, generator=random)[:_CHECKED].sort().values
@@ -348,28 +313,38 @@ class _Comparison:
         self._t = t.to(device=x0.device, dtype=x0.dtype)
         way = x1[self._path] - x0[self._path]
         points = x0[self._path] + self._t.view(-1, *[1] * (x0.ndim - 1)) * way
-        self._points, self._program = points, program
-        self._call: Callable[[Tensor], Tensor] = (
-            (lambda x: program.values(x)[program.output]) if net is None else net
-        )
+        self._points, self._network = points, tracer.network
+        self._outputs = slice(None) if tracer.outputs is None else list(tracer.outputs)
         try:
-            self._own = flat(self._call(points.clone()))
+            own = self._call(points.clone())
         except Exception as error:
             raise InputError(
                 f"net must take any number of samples at once, but it fails on "
                 f"{points.shape[0]} of them with {type(error).__name__}: "
                 f"{first_line(error)}; write no number of samples into its forward."
             ) from error
-        if self._own.shape[0] != points.shape[0]:
+        if own.shape[0] != points.shape[0]:
             raise InputError(
-                f"net must return one row per sample, got {self._own.shape[0]} rows for "
+                f"net must return one row per sample, got {own.shape[0]} rows for "
                 f"{points.shape[0]} samples; keep the first axis for the samples."
             )
+        self._own = self._kept(own)
         self._seen = torch.full_like(self._own, torch.nan)
-        self._scale = self._own.abs().max()
+        self._scale = self._own.abs().amax((0, 1)) if self._own.numel() else self._own.new_zeros(())
+
+    def _call(self, x: Tensor) -> Tensor:
+        if self._network is None:
+            return self._program.values(x)[self._program.output]
+        return self._network(x)
+
+    def _kept(self, made: Tensor) -> Tensor:
+        """Of what the network returns the outputs that are traced."""
+        return flat(made) if self._network is None else flat(made)[:, self._outputs]
 
     def see(self, part: Part) -> None:
         """Note the outputs at those points that the part reaches."""
+        if not part.values.numel():
+            return
         self._scale = torch.maximum(self._scale, part.values.abs().max())
         keys, wanted = 2.0 * part.path + part.start, 2.0 * self._path + self._t
         piece = torch.searchsorted(keys, wanted, right=True) - 1
@@ -380,13 +355,13 @@ class _Comparison:
 
     def conclude(self) -> None:
         """Raise if the traced values are not the network's own."""
-        if self._agrees(self._seen):
+        if not self._own.numel() or self._agrees(self._seen):
             return
         # The network's own outputs may be no better: see what the last digits of the input change.
         random = torch.Generator(self._points.device).manual_seed(0)
         nudge = torch.empty_like(self._points).bernoulli_(generator=random) - 0.5
         nudged = self._points * (1 + 4 * torch.finfo(nudge.dtype).eps * nudge)
-        again, other = (flat(self._call(x)) for x in (self._points.clone(), nudged))
+        again, other = (self._kept(self._call(x)) for x in (self._points.clone(), nudged))
         noise = _ROUGH * (other - self._own).abs().max()
         if self._own.abs().max() <= noise:  # zero up to rounding, and as rough as its terms
             rough = roughness(self._program, self._points, output=True)[self._program.output]

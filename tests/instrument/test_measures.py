@@ -188,7 +188,7 @@ def test_measures_add_up_while_streaming(seed: int, chunk: int) -> None:
     ends = tuple(torch.randn(2, 5, 4, generator=random, dtype=torch.float64))
     net = mlp(4, 12, 12, 3, seed=seed, initialisation=Initialisation(sigma_b=0.5))
     traced = trace(net, ends)
-    with mock.patch.dict("implreg.tracing.trace._CHUNK", {"cpu": chunk}):
+    with mock.patch.dict("implreg.tracing.memory._CHUNK", {"cpu": chunk}):
         totals = measures.streamed(stream(net, ends))
     assert torch.equal(totals.switches, traced.switches)
     for found, expected in (

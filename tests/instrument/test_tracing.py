@@ -606,7 +606,7 @@ def images(count: int, seed: int) -> tuple[Tensor, Tensor]:
 def test_chunks_change_nothing(seed: int, chunk: int) -> None:
     net, ends = Mixed(seed), images(3, seed)
     whole = trace(net, ends)
-    with mock.patch.dict("implreg.tracing.trace._CHUNK", {"cpu": chunk}):
+    with mock.patch.dict("implreg.tracing.memory._CHUNK", {"cpu": chunk}):
         chunked = trace(net, ends)
     same_trace(chunked, whole, size(whole))
     check_consistent(chunked)
@@ -821,7 +821,7 @@ def test_a_path_through_zero_that_lies_on_it_switches_once() -> None:
     net[2].weight.data = torch.tensor([[1.0, -1.0]], dtype=torch.float64)
     net[4].weight.data = torch.ones(1, 1, dtype=torch.float64)
     for chunk in (2**6, 2**22):
-        with mock.patch.dict("implreg.tracing.trace._CHUNK", {"cpu": chunk}):
+        with mock.patch.dict("implreg.tracing.memory._CHUNK", {"cpu": chunk}):
             traced = trace(net, UNIT_PATH)
         assert sorted(zip(traced.layer.tolist(), traced.unit.tolist())) == [(0, 0), (0, 1), (1, 0)]
         assert traced.t[traced.layer == 1].tolist() == [0.75]
@@ -859,7 +859,7 @@ class Pool(nn.Module):
 def test_max_pooling(
     pool: Pool, switches: list[tuple[str, float]], slopes: list[float], chunk: int
 ) -> None:
-    with mock.patch.dict("implreg.tracing.trace._CHUNK", {"cpu": chunk}):
+    with mock.patch.dict("implreg.tracing.memory._CHUNK", {"cpu": chunk}):
         traced = trace(pool, UNIT_PATH)
     names = [traced.layers[i] for i in traced.layer.tolist()]
     assert list(zip(names, traced.t.tolist())) == switches
@@ -929,7 +929,7 @@ def test_interrupted_traces_keep_what_they_have(after: int) -> None:
         raise KeyboardInterrupt
 
     with (
-        mock.patch.dict("implreg.tracing.trace._CHUNK", {"cpu": 2**10}),
+        mock.patch.dict("implreg.tracing.memory._CHUNK", {"cpu": 2**10}),
         mock.patch.object(Refiner, "parts", stopped),
         pytest.raises(KeyboardInterrupt) as stop,
     ):

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from implreg.tracing.kinds import Affine, Forbidden
 from implreg.tracing.operations.activations import maximum, minimum
 from implreg.tracing.operations.arithmetic import add, mul, neg, sub
 from implreg.tracing.operations.linear import RELATIVE, affine
 from implreg.tracing.operations.table import HANDLERS, Handler, handles
-from implreg.tracing.program import Affine, Forbidden
 from implreg.tracing.record import Recorded, Recorder, Refused, changed, plain
 
 _DRAWS = (1.0, 1e-3, 1e3, 1.0)  # sizes of the random points at which branches are compared

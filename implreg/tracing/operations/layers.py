@@ -1,7 +1,6 @@
 """Layers with weights: linear, convolutions, batch norm; and dropout, which does nothing."""
 
 from collections.abc import Callable
-from itertools import product
 from math import prod
 from typing import Any
 
@@ -9,30 +8,28 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from implreg.tracing.kinds import Shape
+from implreg.tracing.maps import Mixing
 from implreg.tracing.operations.linear import affine
 from implreg.tracing.operations.table import (
     HANDLERS,
     Handler,
     constants_only,
-    each,
     handles,
     scaling,
 )
-from implreg.tracing.program import Shape
-from implreg.tracing.record import BATCH_STATISTICS, Recorded, Recorder, Refused, fixed, plain
+from implreg.tracing.record import BATCH_STATISTICS, Recorded, Recorder, Refused, fixed
 
 
 @handles("linear")
 def _linear(r: Recorder, input: Recorded, weight: Tensor, bias: Tensor | None = None) -> Recorded:
     constants_only(weight, bias)
     weight = fixed(weight)
+    form = Mixing((), (), weight.T[None]) if input.ndim == 2 else None
     return r.affine(
-        "linear",
-        [input],
-        lambda x: functional.linear(x, weight),
-        bias=fixed(bias),
-        columns=(lambda units: weight.T[units]) if input.ndim == 2 else None,
-    )
+        "linear", [input], lambda x: functional.linear(x, weight), bias=fixed(bias), form=form,
+        columns=None if form is None else form.columns,
+    )  # fmt: skip
 
 
 @handles("matmul", "mm")
@@ -47,64 +44,105 @@ def _convolution(axes: int) -> Handler:
 
     def handle(
         r: Recorder, input: Recorded, weight: Tensor, bias: Tensor | None = None,
-        *args: Any, **kw: Any,
+        stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1,
     ) -> Recorded:  # fmt: skip
         constants_only(weight, bias)
         weight, bias = fixed(weight), fixed(bias)
         if input.ndim != axes + 2:
             raise Refused(f"takes samples without a batch axis; pass {axes + 2} axes.")
+        how = (stride, padding, dilation)
 
         def linear(x: Tensor) -> Tensor:
-            made: Tensor = function(x, weight, None, *args, **kw)
+            made: Tensor = function(x, weight, None, *how, groups)
             return made
 
-        bias = None if bias is None else bias.reshape(-1, *[1] * axes)
-        after = tuple(linear(plain(input)).shape[1:])
-        columns = _impulses(weight, tuple(input.shape[1:]), after, *args, **kw)
-        return r.affine(f"conv{axes}d", [input], linear, bias=bias, columns=columns)
+        taps = weight.shape[2:]
+        one = torch.eye(prod(taps), dtype=weight.dtype, device=weight.device)
+        one = one.view(-1, 1, *taps)
+        form = _mixing(
+            weight.flatten(2).permute(2, 1, 0), tuple(input.shape[2:]), taps, groups,
+            lambda x: function(x, one, None, *how),
+        )  # fmt: skip
+        return r.affine(
+            f"conv{axes}d", [input], linear, bias=_beside(bias, axes), form=form,
+            columns=form.columns,
+        )  # fmt: skip
+
+    return handle
+
+
+def _transposed(axes: int) -> Handler:
+    function = getattr(functional, f"conv_transpose{axes}d")
+
+    def handle(
+        r: Recorder, input: Recorded, weight: Tensor, bias: Tensor | None = None,
+        stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: int = 1,
+        dilation: Any = 1,
+    ) -> Recorded:  # fmt: skip
+        constants_only(weight, bias)
+        weight, bias = fixed(weight), fixed(bias)
+        if input.ndim != axes + 2:
+            raise Refused(f"takes samples without a batch axis; pass {axes + 2} axes.")
+        how = (stride, padding, output_padding)
+
+        def linear(x: Tensor) -> Tensor:
+            made: Tensor = function(x, weight, None, *how, groups, dilation)
+            return made
+
+        taps = weight.shape[2:]
+        one = torch.eye(prod(taps), dtype=weight.dtype, device=weight.device)
+        one = one.view(1, -1, *taps)
+        kernels = weight.unflatten(0, (groups, -1)).flatten(3).permute(3, 1, 0, 2).flatten(2)
+        form = _mixing(
+            kernels, tuple(input.shape[2:]), taps, groups,
+            lambda x: function(x, one, None, *how, 1, dilation),
+        )  # fmt: skip
+        return r.affine(
+            f"conv_transpose{axes}d", [input], linear, bias=_beside(bias, axes), form=form,
+            columns=form.columns,
+        )  # fmt: skip
 
     return handle
 
 
 for _n in (1, 2, 3):
     HANDLERS[f"conv{_n}d"] = _convolution(_n)
+    HANDLERS[f"conv_transpose{_n}d"] = _transposed(_n)
 
 
-def _impulses(
-    weight: Tensor, before: Shape, after: Shape, stride: Any = 1, padding: Any = 0,
-    dilation: Any = 1, groups: int = 1,
-) -> Callable[[Tensor], Tensor]:  # fmt: skip
-    """A convolution's answer to unit impulses: the kernel, put where it belongs."""
-    kernel = weight.shape[2:]
-    axes = len(kernel)
-    dilation = each(dilation, axes)
-    if padding == "same":
-        padding = tuple(d * (k - 1) // 2 for d, k in zip(dilation, kernel, strict=True))
-    padding = (0,) * axes if padding == "valid" else each(padding, axes)
-    channels_in, channels_out = weight.shape[1], weight.shape[0] // groups
-    kernels = weight.reshape(groups, channels_out, channels_in, -1).transpose(1, 2)
-    taps = torch.tensor([*product(*map(range, kernel))], device=weight.device)
-    first, dilation, step, sizes = (
-        torch.tensor(x, device=weight.device)
-        for x in (padding, dilation, each(stride, axes), after[1:])
-    )
+def _beside(bias: Tensor | None, axes: int) -> Tensor | None:
+    return None if bias is None else bias.reshape(-1, *[1] * axes)
 
-    def columns(units: Tensor) -> Tensor:
-        channel, *places = torch.unravel_index(units, before)
-        group = channel // channels_in
-        made = weight.new_zeros(len(units), groups, channels_out, prod(after[1:]))
-        reach = torch.stack(places, dim=1)[:, None] + first - taps * dilation  # (units, taps, axes)
-        at = reach // step
-        inside = ((reach % step == 0) & (at >= 0) & (at < sizes)).all(dim=2)
-        row, tap = inside.nonzero(as_tuple=True)
-        target = torch.zeros_like(row)
-        for size, along in zip(after[1:], at[row, tap].T, strict=True):
-            target = target * size + along
-        values = kernels[group[row], channel[row] % channels_in, :, tap]
-        made[row, group[row], :, target] = values
-        return made.reshape(len(units), *after)
 
-    return columns
+def _mixing(
+    weight: Tensor, before: Shape, taps: Shape, groups: int, shifts: Callable[[Tensor], Tensor]
+) -> Mixing:
+    """The form of a convolution.
+
+    Args:
+        weight: kernels (taps, channels of the input in a group, channels of the result).
+        before: sizes of the map.
+        taps: of the kernel along each axis.
+        groups: into which the channels are divided.
+        shifts: what each tap reads of a map with a single channel, (1, 1, *before) -> (1, taps, *).
+    """
+    places = torch.meshgrid(*(torch.arange(1.0, n + 1).to(weight) for n in before), indexing="ij")
+    sources = []
+    for axis, place in enumerate(places):
+        read = shifts(place[None, None])[0].unflatten(0, taps).long()
+        others = [k for k in range(read.ndim) if k % len(before) != axis]
+        along = read.amax(others) if others else read
+        sources.append(along.T.cpu().numpy() - 1)
+    inside, outside = weight.shape[1], weight.shape[2] // groups
+    if inside == outside == 1:
+        return Mixing(before, tuple(sources), weight[:, 0])
+    if groups > 1:  # in blocks
+        own = weight.unflatten(2, (groups, outside)).transpose(1, 2)
+        weight = weight.new_zeros(len(weight), groups, inside, groups, outside)
+        every = torch.arange(groups, device=weight.device)
+        weight[:, every, :, every] = own.transpose(0, 1)
+        weight = weight.flatten(3).flatten(1, 2)
+    return Mixing(before, tuple(sources), weight.contiguous())
 
 
 @handles("batch_norm")

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from implreg.tracing.kinds import Moves, Shape
 from implreg.tracing.operations.orders import INDICES
 from implreg.tracing.operations.table import HANDLERS, Handler, each
-from implreg.tracing.program import Moves, Shape
 from implreg.tracing.record import Recorded, Recorder, Refused, plain
 
 

@@ -17,8 +17,9 @@ def _reshaped(name: str) -> Handler:
             first_axis_moved()
         shape = tuple(data.shape[1:])
         return r.affine(
-            name, [input], lambda x: x.reshape(len(x), *shape), moves=lambda unit: (unit, None)
-        )
+            name, [input], lambda x: x.reshape(len(x), *shape), moves=lambda unit: (unit, None),
+            keeps=True,
+        )  # fmt: skip
 
     return handle
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from implreg.errors import InputError
+from implreg.tracing.kinds import Moves, Shape
 from implreg.tracing.operations.linear import NotAffine, affine
-from implreg.tracing.program import Moves, Shape
 from implreg.tracing.record import (
     BATCH,
     Function,
