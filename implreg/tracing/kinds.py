@@ -53,6 +53,16 @@ class Affine:
         made = self.linear(*taken)
         return made if self.bias is None else made + self.bias
 
+    def of_rows(self, taken: Sequence[Tensor], values: int) -> Tensor:
+        """The result for rows the first of which are values and the others slopes."""
+        made = self.linear(*taken).contiguous()
+        if self.bias is not None:
+            held = made.untyped_storage().data_ptr()
+            if any(x.untyped_storage().data_ptr() == held for x in taken):
+                made = made.clone()  # the input itself, which others may read
+            made[:values] += self.bias
+        return made
+
 
 @dataclass(frozen=True)
 class Hinges:

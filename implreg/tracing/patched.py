@@ -74,10 +74,7 @@ class Chunk:
 
     def _affine(self, i: int, operation: Affine) -> Flow:
         taken = [self.flows[v] for v in operation.inputs]
-        start = operation.linear(*(flow.start for flow in taken)).contiguous()
-        if operation.bias is not None:
-            start = start.clone() if any(start is flow.start for flow in taken) else start
-            start[: self.lanes] += operation.bias
+        start = operation.of_rows([flow.start for flow in taken], self.lanes)
         layout = self._plan.layouts[i + 1]
         if i not in self._plan.forms:
             rows = taken[0].rows if taken[0].patches else start.new_zeros(1, *layout[:1])

@@ -144,7 +144,8 @@ class Refiner:
                 return replace(stretch, rows=rows), i
             # Else it was made along with the hinge before it.
             if i + 1 not in rows and all(value in rows for value in operation.inputs):
-                rows[i + 1] = _apply(operation, rows, stretch.paths)
+                taken = [rows[value] for value in operation.inputs]
+                rows[i + 1] = operation.of_rows(taken, stretch.paths)
             for value in operation.inputs:
                 if self._program.last_use[value] <= i:
                     rows.pop(value, None)
@@ -192,14 +193,3 @@ class Refiner:
         if stretch.paths == 1:
             self._carried[site] = at_end
         yield from NewPieces(self._program, stretch, site, cuts).chunks(self._bounds.rows[site])
-
-
-def _apply(operation: Affine, rows: dict[int, Tensor], paths: int) -> Tensor:
-    taken = [rows[value] for value in operation.inputs]
-    made = operation.linear(*taken).contiguous()
-    if operation.bias is not None:
-        held = made.untyped_storage().data_ptr()
-        if any(x.untyped_storage().data_ptr() == held for x in taken):
-            made = made.clone()  # the input itself, which others may read
-        made[:paths] += operation.bias
-    return made

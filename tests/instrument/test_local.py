@@ -66,6 +66,11 @@ def inverted(m: Any, x: Tensor) -> Tensor:
     return m.head(x.mean((2, 3)))
 
 
+def shifted(m: Any, x: Tensor) -> Tensor:
+    x = m.a(x)  # which is read again, as it was
+    return m.head((m.b((x + 1.0).relu()) + x).relu().flatten(1))
+
+
 def parts(m: Any, x: Tensor) -> Tensor:
     x = m.stem(x).relu()
     padded = functional.pad(x[:, :2, 4:-2, 4:], (0, 6, 1, 1))[:, :, :8, :15]
@@ -84,6 +89,10 @@ NETS: dict[str, tuple[tuple[int, ...], Callable[[], nn.Module]]] = {
     "inverted": ((3, 24, 24), lambda: Net(
         inverted, stem=conv(3, 6, stride=2), n=normed(6), expand=conv(6, 8, 1),
         depthwise=conv(8, 8, groups=8), project=conv(8, 6, 1), head=nn.Linear(6, 3))),
+    "shifted": (
+        (1, 12, 12),
+        lambda: Net(shifted, a=conv(1, 4), b=conv(4, 4), head=nn.Linear(4 * 144, 3)),
+    ),
     "parts": ((1, 16, 16), lambda: Net(
         parts, stem=conv(1, 4), a=conv(2, 2), head=nn.Linear(2 * 8 * 15, 3))),
     "groups": ((1, 12, 12), lambda: nn.Sequential(
