@@ -1,6 +1,6 @@
 """What every trace must be: the network's own values and slopes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import inf
 from typing import Any
 
@@ -8,6 +8,21 @@ import torch
 from torch import Tensor, nn
 
 from implreg.tracing import Trace, plan, trace
+
+
+class Net(nn.Module):
+    """A function as a module, with layers that it may use."""
+
+    def __init__(
+        self, function: Callable[[nn.Module, Tensor], Tensor], **layers: nn.Module
+    ) -> None:
+        super().__init__()
+        self.function = function
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self, x)
 
 
 def drawn(seed: int, *shape: int) -> Tensor:

@@ -14,14 +14,13 @@ Time is cut into chunks that fit in memory; each starts anew with the values of 
 """
 
 from collections.abc import Callable, Iterator
-from math import inf, prod
+from math import inf
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from implreg.tracing.chunks import portions
-from implreg.tracing.memory import FEWEST
 from implreg.tracing.patched import Chunk, Full, States
 from implreg.tracing.program import Program
 from implreg.tracing.state import Bools, Floats, Ints, Stretch, flat, on_device, padded
@@ -39,9 +38,7 @@ class Local:
     """
 
     def __init__(self, program: Program, limit: float, rows: int) -> None:
-        self._program, self._plan = program, program.plan
-        largest = max(map(prod, self._plan.layouts.values()), default=0)
-        self._limit, self._rows = max(limit, FEWEST * largest), rows
+        self._program, self._limit, self._rows = program, limit, rows
         self._lanes, self._share = 1, 1.0  # as much as fits into a chunk, as far as is known
 
     def stretches(
@@ -81,7 +78,7 @@ class Local:
         limit = inf if shortest else self._limit
         try:
             return Chunk(
-                self._program, self._plan, torch.lerp(x0, x1, begin), x1 - x0, (begin, end),
+                self._program, torch.lerp(x0, x1, begin), x1 - x0, (begin, end),
                 lambda value: tolerance(value, first, len(x0)), carried, limit,
             )  # fmt: skip
         except Full:
@@ -93,7 +90,7 @@ class Local:
 
     def _handed_over(self, chunk: Chunk, first: int, begin: float, end: float) -> Iterator[Stretch]:
         """What a chunk has found, as stretches with slopes for whole values."""
-        whole = _Whole(self._program, chunk, self._plan.position)
+        whole = _Whole(self._program, chunk, self._program.plan.position)
         for path, stop, since, until in portions(whole.count, self._rows):
             yield whole.stretch(path, stop, since, until, first, (begin, end))
 

@@ -6,7 +6,8 @@ A map has C channels at places along some axes, shape (C, *sizes); entries witho
 * `Mixing`: at each place the channels of some places around it, times a matrix for each
   (convolutions, transposed and depthwise ones, linear layers);
 * `Channelwise`: the same for all channels, axis by axis, times a factor for each entry (pooling by
-  averages, batch norm, padding, upsampling, sums, concatenation, means over places, ...).
+  averages, batch norm, padding, upsampling, sums, concatenation, means over places, ...);
+* `Flat`: a matrix for each place, and all places added up (a linear layer behind a flatten).
 
 A layer that mixes channels tells its form when it is read. The channelwise form is found by trying:
 an operation is taken for what it makes of a few maps, if it then makes that of a random one.
@@ -14,6 +15,7 @@ an operation is taken for what it makes of a few maps, if it then makes that of 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod
 
 import numpy as np
@@ -112,7 +114,7 @@ class Mixing:
     sources: tuple[Ints, ...]
     weight: Tensor
 
-    @property
+    @cached_property
     def reads(self) -> tuple[Bools, ...]:
         """For each axis which places each place reads, (q, p)."""
         return tuple(
@@ -206,10 +208,16 @@ class Channelwise:
     taken: int
     gain: Tensor
 
-    @property
+    @cached_property
     def reads(self) -> tuple[Bools, ...]:
         """For each axis which places each place reads, (q, p)."""
         return tuple((matrix != 0).cpu().numpy() for matrix in self.along)
+
+    @cached_property
+    def _stays(self) -> tuple[bool, ...]:
+        """For each axis whether every place reads itself alone."""
+        one = [torch.eye(len(matrix), dtype=matrix.dtype) for matrix in self.along]
+        return tuple(torch.equal(x.cpu(), y) for x, y in zip(self.along, one, strict=True))
 
     def channel(self, patches: Patches) -> Ints | None:
         """Which channel of each patch the result changes, if it is only one."""
@@ -254,12 +262,7 @@ class Channelwise:
         count = len(rows)
         for axis, matrix in enumerate(self.along):
             own, width = patches.low[axis], patches.wide[axis]
-            same = wide[axis] == width and np.array_equal(own, low[axis])
-            if (
-                same
-                and len(matrix) == matrix.shape[1]
-                and torch.equal(matrix, torch.eye(len(matrix)).to(matrix))
-            ):
+            if self._stays[axis] and wide[axis] == width and np.array_equal(own, low[axis]):
                 continue
             to = on_device(low[axis][:, None] + np.arange(wide[axis]), rows)
             frm = on_device(own[:, None] + np.arange(width), rows)
@@ -278,20 +281,16 @@ def reach(taken: Sequence[tuple[tuple[Bools, ...], Patches]]) -> tuple[Ints, Siz
             of the same S switches.
     """
     lows, wides = [], []
-    for axis in range(len(taken[0][0])):
-        low, high, size = None, None, len(taken[0][0][axis])
-        for reads, patches in taken:
-            first, last = _reached(reads[axis], patches.low[axis], patches.wide[axis])
-            low = first if low is None else np.minimum(low, first)
-            high = last if high is None else np.maximum(high, last)
-        assert low is not None and high is not None
-        wide = int((high - low).max(initial=0)) + 1
-        lows.append(np.minimum(low, size - wide))
+    for axis, reads in enumerate(taken[0][0]):
+        ends = [reached(own[axis], x.low[axis], x.wide[axis]) for own, x in taken]
+        low = np.min([first for first, _ in ends], axis=0)
+        wide = int((np.max([last for _, last in ends], axis=0) - low).max(initial=0)) + 1
+        lows.append(np.minimum(low, len(reads) - wide))
         wides.append(wide)
     return np.array(lows).reshape(len(lows), len(taken[0][1])), tuple(wides)
 
 
-def _reached(reads: Bools, low: Ints, wide: int) -> tuple[Ints, Ints]:
+def reached(reads: Bools, low: Ints, wide: int) -> tuple[Ints, Ints]:
     """The first and the last place that reads one of `wide` places from `low` on."""
     read, most = reads.any(0), len(reads) - 1
     first = np.where(read, reads.argmax(0), most)
@@ -354,9 +353,8 @@ def _single_taps(run: Callable[[Tensor], Tensor], gain: Tensor, axis: int, size:
     (read,) = _shares(run, gain, axis, numbers[None, None])
     place = read.round().long() - 1
     known = (place >= 0) & (place < size)
-    return (torch.arange(size, device=gain.device) == torch.where(known, place, -1)[:, None]).to(
-        gain
-    )
+    every = torch.arange(size, device=gain.device)
+    return (every == torch.where(known, place, -1)[:, None]).to(gain)
 
 
 def _taps(run: Callable[[Tensor], Tensor], gain: Tensor, axis: int, size: int) -> Tensor:
@@ -402,7 +400,7 @@ class Flat:
     before: Sizes
     weight: Tensor
 
-    @property
+    @cached_property
     def reads(self) -> tuple[Bools, ...]:
         """For each axis which places the one place reads, (1, p)."""
         return tuple(np.ones((1, size), dtype=bool) for size in self.before)

@@ -11,7 +11,7 @@ from implreg.errors import InputError
 from implreg.tracing.kinds import Windows
 from implreg.tracing.program import Program
 
-FEWEST = 8  # patches as large as the largest map that a chunk may have in any case
+_FEWEST = 8  # patches as large as the largest map that a chunk may have in any case
 _CHUNK = {"cpu": 2**22}  # bytes of one array that a processor's cache holds with room to spare
 _CHUNK_ELSEWHERE = 2**28
 _PATCHES = 2**29  # bytes of all patches that are alive at once
@@ -60,7 +60,7 @@ def bounds(program: Program, memory: int | str | None) -> Bounds:
         widest[place] = max([1, *sizes])
         each[place] = item * (_ARRAYS * widest[place] + sum(map(program.size, alive)))
     sizes = [program.size(v) for v in range(position + 1)]
-    least = 2 * sum(each.values()) + (2 * FEWEST * _ARRAYS * item * max(sizes) if position else 0)
+    least = 2 * sum(each.values()) + (2 * _FEWEST * _ARRAYS * item * max(sizes) if position else 0)
     bounded = memory_bytes(memory, program.device, least, "on a single piece")
     chunk = chunk_bytes(program.device)
     rows = {
@@ -68,7 +68,8 @@ def bounds(program: Program, memory: int | str | None) -> Bounds:
         for p in places
     }
     paths = chunk // (item * max(1, sum(sizes))) if position else rows[-1] // 2
-    return Bounds(max(1, paths), min(_PATCHES, bounded / 2) / (_ARRAYS * item), rows)
+    entries = min(_PATCHES, bounded / 2) / (_ARRAYS * item)
+    return Bounds(max(1, paths), max(entries, _FEWEST * max(sizes)), rows)
 
 
 def chunk_bytes(device: torch.device) -> int:

@@ -12,7 +12,6 @@ from implreg.tracing.cuts import Cuts, find_crossings, jumps
 from implreg.tracing.kinds import Affine, Hinges, Windows
 from implreg.tracing.knots import Flow, Knots, Rows, Switches, offsets, sources
 from implreg.tracing.maps import Form, Patches, Sizes, flat_places, reach
-from implreg.tracing.plan import Plan, windows_read
 from implreg.tracing.program import Program
 from implreg.tracing.state import Floats, Ints, integrate, on_device
 from implreg.tracing.windows import find_wins
@@ -25,11 +24,10 @@ class Full(Exception):
 
 
 class Chunk:
-    """Some paths from one time to another, sent through the operations of a plan.
+    """Some paths from one time to another, sent through the operations of the program's plan.
 
     Args:
         program: what the network does.
-        plan: which operations, and how.
         x: where the paths are at the begin, (B, *input_shape).
         way: their direction, (B, *input_shape).
         times: begin and end.
@@ -40,10 +38,10 @@ class Chunk:
     """
 
     def __init__(
-        self, program: Program, plan: Plan, x: Tensor, way: Tensor, times: tuple[float, float],
+        self, program: Program, x: Tensor, way: Tensor, times: tuple[float, float],
         tolerance: Callable[[int], Tensor], carried: States, limit: float,
     ) -> None:  # fmt: skip
-        self._program, self._plan, self._times = program, plan, times
+        self._program, self._plan, self._times = program, program.plan, times
         self._tolerance, self._carried, self._limit = tolerance, carried, limit
         self.states: States = {}
         self.lanes, self.largest = len(x), 0
@@ -51,7 +49,7 @@ class Chunk:
         shape = program.input_shape
         start = torch.cat([x, way])
         self.flows = {0: Flow(start, shape, {}, x.new_zeros(1, *shape[:1]))}
-        for i in range(plan.position):
+        for i in range(program.plan.position):
             operation = program.operations[i]
             if isinstance(operation, Affine):
                 made = self._affine(i, operation)
@@ -183,7 +181,7 @@ class Chunk:
         channels, sizes = flow.layout[0], flow.layout[1:]
         layout, entries = self._plan.layouts[i + 1], self._plan.entries[i]
         count, wide = entries.shape
-        reads = windows_read(entries, layout[1:], sizes)
+        reads = self._plan.reads[i]
         boxes = {site: reach([(reads, x)]) for site, x in flow.patches.items()}
         covered = {site: flat_places(*box, layout[1:]) for site, box in boxes.items()}
         full = {site: (len(flow.patches[site]), box[1]) for site, box in boxes.items()}

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from math import prod
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from implreg.tracing.kinds import Affine, Operation, Windows
-from implreg.tracing.maps import Flat, Form, Mixing, Patches, Sizes, channelwise, reach
+from implreg.tracing.maps import Flat, Form, Mixing, Sizes, channelwise, reached
 from implreg.tracing.state import Bools, Ints
 
 _WORTH = 1e7  # units times entries of all values, from which on patches are the quicker way
@@ -25,12 +24,14 @@ class Plan:
         forms: for the affine ones the form of each input; nothing where none has patches yet, or
             where entries keep their order.
         entries: for the windows the places that each one covers, (windows, w).
+        reads: for the windows and each axis, which places each one covers, (q, p).
         layouts: of every value that is made on patches, (C, *sizes).
     """
 
     position: int
     forms: dict[int, tuple[Form, ...]]
     entries: dict[int, Ints]
+    reads: dict[int, tuple[Bools, ...]]
     layouts: dict[int, Sizes]
 
 
@@ -46,8 +47,12 @@ def plan(operations: Sequence[Operation], shape: Sizes, like: Tensor) -> Plan:
     boxes: dict[int, dict[int, Sizes]] = {0: {}}
     forms: dict[int, tuple[Form, ...]] = {}
     entries: dict[int, Ints] = {}
+    reads: dict[int, tuple[Bools, ...]] = {}
     units: dict[int, int] = {}
     shapes = [shape, *(operation.shape for operation in operations)]
+    switching = [operation for operation in operations if not isinstance(operation, Affine)]
+    if sum(prod(x.shape) for x in switching) * sum(map(prod, shapes)) <= _WORTH:
+        return Plan(0, forms, entries, reads, layouts)
     for i, operation in enumerate(operations):
         taken = [layouts[v] for v in operation.inputs]
         felt = [boxes[v] for v in operation.inputs]
@@ -78,13 +83,14 @@ def plan(operations: Sequence[Operation], shape: Sizes, like: Tensor) -> Plan:
             entries[i] = places
             one = (1,) * (len(taken[0]) - len(operation.shape))
             layouts[i + 1] = (*operation.shape, *one)
-            boxes[i + 1] = _widened([windows_read(places, layouts[i + 1][1:], sizes)], felt)
+            reads[i] = _windows_read(places, layouts[i + 1][1:], sizes)
+            boxes[i + 1] = _widened([reads[i]], felt)
         boxes[i + 1][i] = (1,) * len(sizes)
         units[i] = prod(operation.shape)
     else:
         i = len(operations)
     work = sum(units.values()) * sum(map(prod, shapes[: i + 1]))
-    return Plan(i if units and work > _WORTH else 0, forms, entries, layouts)
+    return Plan(i if units and work > _WORTH else 0, forms, entries, reads, layouts)
 
 
 def _forms(
@@ -115,11 +121,9 @@ def _widened(
         for site, wide in boxes.items():
             each = []
             for read, width in zip(own, wide, strict=True):
-                low = np.arange(read.shape[1] - width + 1)[None]
-                patches = Patches(low, (width,), torch.empty(low.shape[1], 0, 0))
-                each.append(reach([((read,), patches)])[1][0])
-            before = made.get(site, (0,) * len(wide))
-            made[site] = tuple(map(max, before, each))
+                first, last = reached(read, np.arange(read.shape[1] - width + 1), width)
+                each.append(int((last - first).max()) + 1)
+            made[site] = tuple(map(max, made.get(site, (0,) * len(wide)), each))
     return made
 
 
@@ -136,7 +140,7 @@ def _entries(operation: Windows, layout: Sizes) -> Ints | None:
     return index[0] if same else None
 
 
-def windows_read(entries: Ints, sizes: Sizes, before: Sizes) -> tuple[Bools, ...]:
+def _windows_read(entries: Ints, sizes: Sizes, before: Sizes) -> tuple[Bools, ...]:
     """For each axis which places each window covers, (q, p)."""
     window, made = np.unravel_index(np.arange(len(entries)), sizes), []
     for axis, along in enumerate(np.unravel_index(entries, before)):

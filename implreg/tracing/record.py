@@ -165,10 +165,11 @@ class Recorder:
 
     def affine(
         self, text: str, inputs: Sequence[Recorded], linear: Callable[..., Tensor], *,
-        bias: Tensor | None = None, columns: Callable[[Tensor], Tensor] | None = None,
-        moves: Moves | None = None, form: Mixing | None = None, keeps: bool = False,
+        bias: Tensor | None = None, moves: Moves | None = None, form: Mixing | None = None,
+        keeps: bool = False,
     ) -> Recorded:  # fmt: skip
         """Append an affine operation."""
+        columns = None if form is None else form.columns
         if any(x.ndim == 0 or len(x) != BATCH for x in inputs):
             raise Refused("goes on with what has lost the first axis, that of the samples.")
         data = linear(*plain(inputs))

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from _traces import alike, drawn, each_way, switched
+from _traces import Net, alike, drawn, each_way, switched
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -14,19 +14,6 @@ from torch.nn import functional
 
 from implreg.tracing import Trace, memory, plan, read, stream, trace
 from implreg.tracing.maps import Channelwise, Mixing, channelwise
-
-
-class Net(nn.Module):
-    """Layers, and a function of these and of the input."""
-
-    def __init__(self, forward: Callable[[Any, Tensor], Tensor], **layers: nn.Module) -> None:
-        super().__init__()
-        self.does = forward
-        for name, layer in layers.items():
-            self.add_module(name, layer)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.does(self, x)
 
 
 def conv(n_in: int, n_out: int, size: int = 3, **how: Any) -> nn.Conv2d:

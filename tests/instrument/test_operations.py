@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from _guarded import checks
-from _traces import check
+from _traces import Net, check
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules import module as module_hooks
@@ -19,21 +19,6 @@ from implreg.networks import mlp
 from implreg.tracing import Trace, read, trace
 
 SHAPES = {"flat": (12,), "line": (2, 16), "image": (2, 9, 8), "cube": (2, 5, 4, 6)}
-
-
-class Net(nn.Module):
-    """A function as a module, with layers that it may use."""
-
-    def __init__(
-        self, function: Callable[[nn.Module, Tensor], Tensor], **layers: nn.Module
-    ) -> None:
-        super().__init__()
-        self.function = function
-        for name, layer in layers.items():
-            self.add_module(name, layer)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(self, x)
 
 
 def paths(kind: str, count: int = 2) -> tuple[Tensor, Tensor]:

@@ -27,9 +27,8 @@ def _linear(r: Recorder, input: Recorded, weight: Tensor, bias: Tensor | None = 
     weight = fixed(weight)
     form = Mixing((), (), weight.T[None]) if input.ndim == 2 else None
     return r.affine(
-        "linear", [input], lambda x: functional.linear(x, weight), bias=fixed(bias), form=form,
-        columns=None if form is None else form.columns,
-    )  # fmt: skip
+        "linear", [input], lambda x: functional.linear(x, weight), bias=fixed(bias), form=form
+    )
 
 
 @handles("matmul", "mm")
@@ -46,27 +45,14 @@ def _convolution(axes: int) -> Handler:
         r: Recorder, input: Recorded, weight: Tensor, bias: Tensor | None = None,
         stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1,
     ) -> Recorded:  # fmt: skip
-        constants_only(weight, bias)
-        weight, bias = fixed(weight), fixed(bias)
-        if input.ndim != axes + 2:
-            raise Refused(f"takes samples without a batch axis; pass {axes + 2} axes.")
-        how = (stride, padding, dilation)
-
-        def linear(x: Tensor) -> Tensor:
-            made: Tensor = function(x, weight, None, *how, groups)
+        def run(x: Tensor, weight: Tensor, groups: int) -> Tensor:
+            made: Tensor = function(x, weight, None, stride, padding, dilation, groups)
             return made
 
-        taps = weight.shape[2:]
-        one = torch.eye(prod(taps), dtype=weight.dtype, device=weight.device)
-        one = one.view(-1, 1, *taps)
-        form = _mixing(
-            weight.flatten(2).permute(2, 1, 0), tuple(input.shape[2:]), taps, groups,
-            lambda x: function(x, one, None, *how),
-        )  # fmt: skip
-        return r.affine(
-            f"conv{axes}d", [input], linear, bias=_beside(bias, axes), form=form,
-            columns=form.columns,
-        )  # fmt: skip
+        def kernels(weight: Tensor) -> Tensor:
+            return weight.flatten(2).permute(2, 1, 0)
+
+        return _convolved(r, f"conv{axes}d", input, weight, bias, groups, run, kernels, (-1, 1))
 
     return handle
 
@@ -79,28 +65,18 @@ def _transposed(axes: int) -> Handler:
         stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: int = 1,
         dilation: Any = 1,
     ) -> Recorded:  # fmt: skip
-        constants_only(weight, bias)
-        weight, bias = fixed(weight), fixed(bias)
-        if input.ndim != axes + 2:
-            raise Refused(f"takes samples without a batch axis; pass {axes + 2} axes.")
-        how = (stride, padding, output_padding)
-
-        def linear(x: Tensor) -> Tensor:
-            made: Tensor = function(x, weight, None, *how, groups, dilation)
+        def run(x: Tensor, weight: Tensor, groups: int) -> Tensor:
+            made: Tensor = function(
+                x, weight, None, stride, padding, output_padding, groups, dilation
+            )
             return made
 
-        taps = weight.shape[2:]
-        one = torch.eye(prod(taps), dtype=weight.dtype, device=weight.device)
-        one = one.view(1, -1, *taps)
-        kernels = weight.unflatten(0, (groups, -1)).flatten(3).permute(3, 1, 0, 2).flatten(2)
-        form = _mixing(
-            kernels, tuple(input.shape[2:]), taps, groups,
-            lambda x: function(x, one, None, *how, 1, dilation),
-        )  # fmt: skip
-        return r.affine(
-            f"conv_transpose{axes}d", [input], linear, bias=_beside(bias, axes), form=form,
-            columns=form.columns,
-        )  # fmt: skip
+        def kernels(weight: Tensor) -> Tensor:
+            made: Tensor = weight.unflatten(0, (groups, -1)).flatten(3)
+            return made.permute(3, 1, 0, 2).flatten(2)
+
+        name = f"conv_transpose{axes}d"
+        return _convolved(r, name, input, weight, bias, groups, run, kernels, (1, -1))
 
     return handle
 
@@ -110,8 +86,27 @@ for _n in (1, 2, 3):
     HANDLERS[f"conv_transpose{_n}d"] = _transposed(_n)
 
 
-def _beside(bias: Tensor | None, axes: int) -> Tensor | None:
-    return None if bias is None else bias.reshape(-1, *[1] * axes)
+def _convolved(
+    r: Recorder, name: str, input: Recorded, weight: Tensor, bias: Tensor | None, groups: int,
+    run: Callable[[Tensor, Tensor, int], Tensor], kernels: Callable[[Tensor], Tensor],
+    one: tuple[int, int],
+) -> Recorded:  # fmt: skip
+    """Append a convolution.
+
+    `run` convolves maps with a weight in so many groups; `kernels` makes of a weight (taps,
+    channels of the input in a group, channels of the result); `one` is how the first two axes begin
+    of a weight that shows each tap of a single channel by itself.
+    """
+    constants_only(weight, bias)
+    weight, bias = fixed(weight), fixed(bias)
+    taps = weight.shape[2:]
+    axes = len(taps)
+    if input.ndim != axes + 2:
+        raise Refused(f"takes samples without a batch axis; pass {axes + 2} axes.")
+    each = torch.eye(prod(taps), dtype=weight.dtype, device=weight.device).view(*one, *taps)
+    form = _mixing(kernels(weight), tuple(input.shape[2:]), taps, groups, lambda x: run(x, each, 1))
+    bias = None if bias is None else bias.reshape(-1, *[1] * axes)
+    return r.affine(name, [input], lambda x: run(x, weight, groups), bias=bias, form=form)
 
 
 def _mixing(
