@@ -20,7 +20,7 @@ TABLES = {
     "training_speed": ["train s", "Ensemble s", "speed-up", "8-64-64-10", "apart"],
     "runs_speed": ["processes, kept", "read back", "loky", "joblib", "speed-up"],
     "trace_memory": ["peak / bound", "256MB", "10 segments", "2,000 units"],
-    "paper_networks": ["values apart", "resnet(10)", "vgg(3)"],
+    "convolutional_paths": ["values apart", "resnet(10)", "vgg(3)"],
     "explorer_speed": ["redraw / frame", "95 % below", "redraw / ir.trace"],
 }  # fmt: skip
 
