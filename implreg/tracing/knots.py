@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from implreg.tracing.maps import Patches, Sizes
-from implreg.tracing.state import Floats, Ints, on_device
+from implreg.tracing.state import Bools, Floats, Ints, on_device
 
 _BLOCK = 2**17  # entries of all knots of some places that are computed with at once
 
@@ -20,6 +20,10 @@ class Switches:
     lane: Ints
     t: Floats
     unit: Ints
+
+    def part(self, which: Bools) -> "Switches":
+        """Some of them."""
+        return Switches(self.lane[which], self.t[which], self.unit[which])
 
 
 @dataclass

@@ -104,10 +104,12 @@ class _Whole:
     def __init__(self, program: Program, chunk: Chunk, position: int) -> None:
         self._program = program
         self._flows = {v: chunk.flows[v] for v in program.before(position)}
-        sites = list(chunk.switches)
-        found = [chunk.switches[site] for site in sites]
+        each = [*chunk.switches.items(), *chunk.silent]
+        sites, found = zip(*each, strict=True)
         size = [len(x.t) for x in found]
+        # Of the patch that a switch has, if it has one.
         number = np.concatenate([np.arange(n) for n in size])
+        number[sum(size[: len(chunk.switches)]) :] = -1
         lane, t, unit = (
             np.concatenate([getattr(x, name) for x in found]) for name in ("lane", "t", "unit")
         )
@@ -158,7 +160,7 @@ class _Whole:
                 start = self._reached[value]
             slopes = start.new_zeros(*real.shape, start.shape[2])
             for site, patches in flow.patches.items():
-                here = np.flatnonzero(self._site[switch] == site)
+                here = np.flatnonzero((self._site[switch] == site) & (self._number[switch] >= 0))
                 some = patches.part(self._number[switch[here]])
                 lane, piece = (on_device(x[here], slopes) for x in where)
                 slopes[lane, piece] = some.maps(flow.layout[0], flow.layout[1:]).flatten(1)

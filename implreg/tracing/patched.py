@@ -46,6 +46,7 @@ class Chunk:
         self.states: States = {}
         self.lanes, self.largest = len(x), 0
         self.switches: dict[int, Switches] = {}
+        self.silent: list[tuple[int, Switches]] = []
         shape = program.input_shape
         start = torch.cat([x, way])
         self.flows = {0: Flow(start, shape, {}, x.new_zeros(1, *shape[:1]))}
@@ -136,6 +137,25 @@ class Chunk:
         rows = on_device(jump, like)[:, None, None]
         return {i: Patches(low, (1,) * len(low), rows, channel)}
 
+    def _heard(self, i: int, value: int, patches: dict[int, Patches]) -> dict[int, Patches]:
+        """Leave out patches without any change, of switches that no other value feels either.
+
+        Such are most units below the largest of their window, and units of a dead channel.
+        """
+        others = [flow for v, flow in self.flows.items() if v != value]
+        if self._program.last_use[value] > i:
+            others.append(self.flows[value])
+        left = {}
+        for site, x in patches.items():
+            if x.channel is not None and not any(site in flow.patches for flow in others):
+                heard = (x.rows != 0).flatten(1).any(1).cpu().numpy()
+                every = self.switches[site]
+                self.silent.append((site, every.part(~heard)))
+                self.switches[site], x = every.part(heard), x.part(heard.nonzero()[0])
+            if len(x):
+                left[site] = x
+        return left
+
     def _hinges(self, i: int, operation: Hinges) -> Flow:
         value = operation.inputs[0]
         flow, (begin, end) = self.flows[value], self._times
@@ -172,7 +192,7 @@ class Chunk:
         self.states[i] = after
         whole = _at_places(operation, np.tile(np.arange(prod(sizes)), self.lanes), channels)
         made = torch.stack([whole.value(start[0], on), start[1] * whole.factor(on, start.dtype)])
-        patches = rows.patches() | self._found(i, flow.layout, found, start)
+        patches = self._heard(i, value, rows.patches()) | self._found(i, flow.layout, found, start)
         return Flow(self._back(made, flow.start.shape), flow.layout, patches, rows.full)
 
     def _windows(self, i: int, operation: Windows) -> Flow:
@@ -228,7 +248,7 @@ class Chunk:
             rows = out[bases[site] :][: covered[site].size].view(*covered[site].shape, channels)
             patches[site] = Patches(*box, rows).thinned(flow.patches[site].channel)
         shape = (2 * self.lanes, *operation.shape)
-        patches |= self._found(i, layout, found, start)
+        patches = self._heard(i, value, patches) | self._found(i, layout, found, start)
         return Flow(self._back(made, shape), layout, patches, out)
 
 

@@ -64,6 +64,20 @@ def parts(m: Any, x: Tensor) -> Tensor:
     return m.head((m.a(x[:, 1:3, ::2, 1:]) + padded).relu().flatten(1))
 
 
+def inception(m: Any, x: Tensor) -> Tensor:
+    x = m.stem(x).relu()
+    x = torch.cat([functional.max_pool2d(x, 3, 2, 1), functional.avg_pool2d(x, 2)], 1)
+    x = m.a(x).relu()
+    pooled = functional.max_pool2d(x, 2, 1)  # one window less than places
+    return m.head((m.b(functional.max_pool2d(pooled, 2)).relu() + m.c(x).relu()).flatten(1))
+
+
+def narrowed(m: Any, x: Tensor) -> Tensor:
+    shift = torch.tensor([-6, -3, 0, 1, 2, 3]).to(x).view(6, 1, 1)
+    x = functional.relu6(m.depthwise(m.stem(x).relu()) - shift)  # most channels rest at 0 or 6
+    return m.head(functional.relu6(m.project(x)).mean((2, 3)))
+
+
 NETS: dict[str, tuple[tuple[int, ...], Callable[[], nn.Module]]] = {
     "residual": ((1, 16, 16), lambda: Net(
         residual, stem=conv(1, 4), a=conv(4, 4), b=conv(4, 4), c=conv(4, 6, stride=2), d=conv(6, 6),
@@ -76,6 +90,12 @@ NETS: dict[str, tuple[tuple[int, ...], Callable[[], nn.Module]]] = {
     "inverted": ((3, 24, 24), lambda: Net(
         inverted, stem=conv(3, 6, stride=2), n=normed(6), expand=conv(6, 8, 1),
         depthwise=conv(8, 8, groups=8), project=conv(8, 6, 1), head=nn.Linear(6, 3))),
+    "inception": ((1, 16, 16), lambda: Net(
+        inception, stem=conv(1, 4), a=conv(8, 4), b=conv(4, 3, 2, padding=1),
+        c=conv(4, 3, stride=2), head=nn.Linear(48, 3))),
+    "narrowed": ((2, 14, 14), lambda: Net(
+        narrowed, stem=conv(2, 6), depthwise=conv(6, 6, groups=6), project=conv(6, 4),
+        head=nn.Linear(4, 3))),
     "shifted": (
         (1, 12, 12),
         lambda: Net(shifted, a=conv(1, 4), b=conv(4, 4), head=nn.Linear(4 * 144, 3)),
