@@ -6,7 +6,7 @@ from torch import Tensor
 from implreg.tracing.kinds import Affine, Hinges
 from implreg.tracing.program import Program
 
-_DRAWS = 3  # of random signs
+_DRAWS = 3  # of random factors
 _FAR = 64  # times as far as that, what is not reached
 
 
@@ -15,8 +15,9 @@ def roughness(program: Program, *points: Tensor, output: bool = False) -> dict[i
 
     A sum :math:`z = \sum_j w_j a_j` is off by the root of :math:`\sum_j w_j^2 (e_j^2 + (\varepsilon
     A_j)^2)`, where a_j is off by e_j and A_j is its size, that of a unit as if it were on. It is
-    the deviation of the same sum with random signs, which are drawn. So it goes by the terms of
-    each entry, and by nothing else: a unit may be as small as it likes.
+    the deviation of the same sum with normal factors, which are drawn (with random signs two terms
+    of one size would often cancel). So it goes by the terms of each entry, and by nothing else: a
+    unit may be as small as it likes.
 
     Args:
         program: what a network does.
@@ -44,8 +45,8 @@ def roughness(program: Program, *points: Tensor, output: bool = False) -> dict[i
             stacked = []
             for value, a, e in zip(values, sizes, errors, strict=True):
                 # The same for all samples, so that none depends on the others.
-                signs = a.new_empty(_DRAWS, 1, *a.shape[1:]).bernoulli_(generator=random)
-                terms = (2 * signs - 1) * torch.stack([a, torch.hypot(eps * a, e)])[:, None]
+                factors = a.new_empty(_DRAWS, 1, *a.shape[1:]).normal_(generator=random)
+                terms = factors * torch.stack([a, torch.hypot(eps * a, e)])[:, None]
                 stacked.append(torch.cat([value, terms.flatten(0, 2)]))
             every = operation.linear(*stacked)
             made, drawn = every[: len(x)], every[len(x) :]
