@@ -7,7 +7,8 @@ at both ends of a piece is so all along it; else the envelope is walked from one
 tie ends or begins, the kink belongs to the unit that ends or begins it, and the pool does not
 switch; it does where no entry is among the winners on both sides. Pieces of no length, where units
 switch at once or where a stretch is filled up, decide nothing, as their slopes depend on the order
-of those units: the winner before them goes on.
+of those units: the winner before them goes on. Where three lines meet but for rounding, the pool
+switches once, to the one that stays.
 """
 
 from collections.abc import Iterator
@@ -144,11 +145,11 @@ class _Envelopes:
             soonest = ahead.amin(dim=1, keepdim=True)
             following = torch.where(ahead <= soonest + self.short, s, -torch.inf).argmax(dim=1)
             t = begin + soonest[:, 0]
-            # The winner at the end may tie with what was found; and rounding may hide its coming.
+            # The winner at the end may be up there already; and rounding may hide its coming.
             at = torch.stack([following, goal], dim=1)
-            apart = torch.maximum(_apart(v, at), _apart(s, at))
-            allowed = slack.gather(1, at).sum(dim=1)
-            there = (apart <= allowed) | (t >= stop) | (order == wide - 1)
+            lead = (v + soonest * s).gather(1, at).diff(dim=1)[:, 0].neg()
+            allowed = 2 * slack.gather(1, at).sum(dim=1)
+            there = (lead <= allowed) | (t >= stop) | (order == wide - 1)
             following = torch.where(there, goal, following)
             yield row, torch.minimum(t, stop), unit, torch.full_like(unit, order), following
             on = (following != goal).nonzero().flatten()
@@ -161,12 +162,6 @@ def _largest(entries: Tensor, slack: Tensor) -> Tensor:
     """Which entries are the largest, but for rounding, (..., w)."""
     most, which = entries.max(dim=-1, keepdim=True)
     return entries >= most - slack - slack.expand_as(entries).gather(-1, which)
-
-
-def _apart(lines: Tensor, pair: Tensor) -> Tensor:
-    """How far apart two of the columns are in each row."""
-    a, b = lines.gather(1, pair).unbind(dim=1)
-    return (a - b).abs()
 
 
 def _steepest(slopes: Tensor, among: Tensor) -> Tensor:

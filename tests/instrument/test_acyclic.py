@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from _traces import check
+from _traces import check, drawn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -150,6 +150,102 @@ def paths() -> tuple[Tensor, Tensor]:
 @given(seed=st.integers(0, 2**32 - 1), steps=st.integers(1, 25))
 def test_any_acyclic_network_is_traced(seed: int, steps: int) -> None:
     check(Acyclic(seed, steps), paths(), points=501)
+
+
+class AcyclicMaps(nn.Module):
+    """The same for maps: convolutions, pools, branches, parts; the output reads two values.
+
+    Args:
+        seed: of the operations and of the weights.
+        steps: how many.
+        sample: shape of a sample.
+    """
+
+    def __init__(self, seed: int, steps: int, sample: tuple[int, int, int]) -> None:
+        super().__init__()
+        self._choice, self._weights = random.Random(seed), torch.Generator().manual_seed(seed)
+        self.steps: list[Callable[[list[Tensor]], Tensor]] = []
+        values = [torch.zeros(1, *sample, dtype=torch.float64)]
+        for _ in range(steps):
+            self.steps.append(self._step(values))
+            values.append(self.steps[-1](values))
+        self.read = self._choice.sample(range(1, steps + 1), min(steps, 2))
+        self.out = [self._drawn(nn.Linear(values[i][0].numel(), 2)) for i in self.read]
+
+    def _drawn(self, layer: nn.Module) -> nn.Module:
+        for parameter in layer.double().requires_grad_(False).parameters():
+            parameter.normal_(generator=self._weights).mul_((parameter[0].numel() + 1) ** -0.5)
+        return layer
+
+    def _step(self, values: list[Tensor]) -> Callable[[list[Tensor]], Tensor]:
+        pick, shapes = self._choice, [x.shape[1:] for x in values]
+        i = pick.randrange(max(0, len(values) - 3), len(values))
+        (c, *sizes), n = shapes[i], pick.choice((1, 2, 3))
+        same = pick.choice([j for j, shape in enumerate(shapes) if shape == shapes[i]])
+        beside = pick.choice([j for j, shape in enumerate(shapes) if shape[1:] == shapes[i][1:]])
+        match pick.choice(("mix", "mix", "hinge", "hinge", "pool", "join", "resize", "part")):
+            case "mix":
+                how = [
+                    {}, {}, {"stride": 2}, {"dilation": 2, "padding": 2}, {"kernel_size": 1},
+                    {"groups": c, "out_channels": c}, {"padding_mode": "circular"},
+                ]  # fmt: skip
+                how = {"in_channels": c, "out_channels": n, "kernel_size": 3, "padding": 1} | (
+                    pick.choice(how)
+                )
+                layer = self._drawn(nn.Conv2d(**how))
+                return lambda v: layer(v[i])
+            case "hinge":
+                return pick.choice([
+                    lambda v: v[i].relu(),
+                    lambda v: nn.functional.leaky_relu(v[i], 0.2),
+                    lambda v: nn.functional.relu6(8 * v[i]),
+                    lambda v: v[i].clamp(-0.4, 0.6),
+                    lambda v: v[i].abs(),
+                ])  # fmt: skip
+            case "pool" if min(sizes) > 3:
+                return pick.choice([
+                    lambda v: nn.functional.max_pool2d(v[i], 2),
+                    lambda v: nn.functional.max_pool2d(v[i], 3, 1, 1),
+                    lambda v: nn.functional.max_pool2d(v[i], 3, 2, 1, ceil_mode=True),
+                    lambda v: nn.functional.avg_pool2d(v[i], 2, 1),
+                    lambda v: nn.functional.avg_pool2d(v[i], 3, 2, 1),
+                ])  # fmt: skip
+            case "resize" if max(sizes) < 9:
+                up = self._drawn(nn.ConvTranspose2d(c, n, 2, stride=2))
+                return pick.choice([
+                    lambda v: up(v[i]),
+                    lambda v: nn.functional.interpolate(v[i], scale_factor=2),
+                    lambda v: nn.functional.pad(v[i], (1, 0, 1, 2)),
+                ])  # fmt: skip
+            case "part":
+                return pick.choice([
+                    lambda v: v[i][:, :1],
+                    lambda v: v[i][..., : max(1, sizes[1] - 1)],
+                    lambda v: v[i].flip(2),
+                    lambda v: v[i].roll(1, 3),
+                    lambda v: v[i].mean((2, 3), keepdim=True) + v[i],
+                    lambda v: v[i].transpose(2, 3),
+                ])  # fmt: skip
+        return pick.choice([
+            lambda v: v[i] + v[same],
+            lambda v: torch.maximum(v[i], v[same]),
+            lambda v: torch.cat([v[i], v[beside]], 1)[:, -3:],
+        ])  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        values = [x]
+        for step in self.steps:
+            values.append(step(values))
+        return sum(out(values[i].flatten(1)) for out, i in zip(self.out, self.read))
+
+
+@settings(max_examples=60)
+@given(seed=st.integers(0, 2**32 - 1), steps=st.integers(1, 12))
+def test_any_acyclic_network_of_maps_is_traced(seed: int, steps: int) -> None:
+    """On patches and with whole values."""
+    sample = (2, 8, 7)
+    x0, x1 = drawn(0, 2, 1, *sample)
+    check(AcyclicMaps(seed, steps, sample), (x0, x1), points=301)
 
 
 class Towers(nn.Module):
