@@ -15,8 +15,6 @@ from torch import Tensor
 from implreg.tracing.maps import Mixing
 
 Shape = tuple[int, ...]
-# Where unit impulses at flat indices (k,) go, and their factors there (None: 1).
-Moves = Callable[[Tensor], tuple[Tensor, Tensor | None]]
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,6 @@ class Affine:
         bias: the constant, of a shape that broadcasts to `shape`, or None.
         columns: the rows of the map for unit impulses: flat indices of input entries (k,) ->
             (k, *shape). None where applying `linear` is as good.
-        moves: for a map that makes another single impulse of a unit impulse: which one.
         form: what a layer that mixes channels does place by place, see `maps`.
         keeps: all entries keep their values and their order.
     """
@@ -44,7 +41,6 @@ class Affine:
     linear: Callable[..., Tensor] = field(repr=False)
     bias: Tensor | None = field(default=None, repr=False)
     columns: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
-    moves: Moves | None = field(default=None, repr=False)
     form: Mixing | None = field(default=None, repr=False)
     keeps: bool = False
 

@@ -16,35 +16,9 @@ from implreg.tracing.maps import Mixing
 from implreg.tracing.plan import Plan, plan
 
 
-def _joined(between: Sequence[Affine], layer: Affine) -> Affine:
-    """Operations that move entries, and the layer behind them, as one operation."""
-    if not between:
-        return layer
-    columns, chain = layer.columns, [*between, layer]
-    assert columns is not None
-
-    def linear(x: Tensor) -> Tensor:
-        for operation in chain:
-            x = operation.linear(x)
-        return x
-
-    def impulses(unit: Tensor) -> Tensor:
-        total: Tensor | None = None
-        for operation in between:
-            assert operation.moves is not None
-            unit, factor = operation.moves(unit)
-            if factor is not None:
-                total = factor if total is None else total * factor
-        made = columns(unit)
-        return made if total is None else made * total.view(-1, *[1] * (made.ndim - 1)).to(made)
-
-    bias = None
-    for operation in chain:
-        bias = None if bias is None else operation.linear(bias[None])[0]
-        if operation.bias is not None:
-            own = operation.bias.expand(operation.shape)
-            bias = own if bias is None else bias + own
-    return replace(layer, linear=linear, bias=bias, columns=impulses)
+def _reshaped(layer: Affine, shape: Shape) -> Affine:
+    """A layer that brings what it takes into shape."""
+    return replace(layer, linear=lambda x: layer.linear(x.reshape(len(x), *shape)))
 
 
 def arranged(
@@ -135,9 +109,9 @@ class Program:
     def followers(self) -> dict[int, tuple[int, Affine]]:
         """For hinges right behind which a layer alone reads their result, and knows its columns.
 
-        Operations between the two that only move and scale entries are made part of the layer. By
-        index of the hinges: the layer's own position, and an operation that takes the result of the
-        hinges to the result of the layer.
+        Operations between the two that keep entries and their order, such as a flatten, are made
+        part of the layer. By index of the hinges: the layer's own position, and an operation that
+        takes the result of the hinges to the result of the layer.
         """
         found = {site: self._follower(site) for site in self.sites}
         return {site: follower for site, follower in found.items() if follower is not None}
@@ -200,7 +174,6 @@ class Program:
     def _follower(self, site: int) -> tuple[int, Affine] | None:
         if not isinstance(self.operations[site], Hinges):
             return None
-        between: list[Affine] = []
         value = site + 1
         # As long as the operation right behind, which has the number of the value, alone reads it.
         while value != self.output and self.last_use[value] == value:
@@ -208,10 +181,9 @@ class Program:
             if not isinstance(reader, Affine) or reader.inputs != (value,):
                 return None
             if reader.columns is not None:
-                return value, _joined(between, reader)
-            if reader.moves is None:
+                return value, _reshaped(reader, self.shape(value))
+            if not reader.keeps:
                 return None
-            between.append(reader)
             value += 1
         return None
 

@@ -11,7 +11,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
 from implreg.errors import InputError
-from implreg.tracing.kinds import Affine, Forbidden, Hinges, Moves, Operation, Shape, Windows
+from implreg.tracing.kinds import Affine, Forbidden, Hinges, Operation, Shape, Windows
 from implreg.tracing.maps import Mixing
 from implreg.tracing.network import Network
 
@@ -165,7 +165,7 @@ class Recorder:
 
     def affine(
         self, text: str, inputs: Sequence[Recorded], linear: Callable[..., Tensor], *,
-        bias: Tensor | None = None, moves: Moves | None = None, form: Mixing | None = None,
+        bias: Tensor | None = None, form: Mixing | None = None,
         keeps: bool = False,
     ) -> Recorded:  # fmt: skip
         """Append an affine operation."""
@@ -175,9 +175,7 @@ class Recorder:
         data = linear(*plain(inputs))
         data = data if bias is None else data + bias
         taken = tuple(x.value for x in inputs)
-        made = Affine(
-            self.name(text), text, taken, _one(data), linear, bias, columns, moves, form, keeps
-        )
+        made = Affine(self.name(text), text, taken, _one(data), linear, bias, columns, form, keeps)
         return self.shared(self.add(made, data), data, inputs[0], linear)
 
     def shared(self, made: Recorded, data: Tensor, x: Recorded, view: Function | None) -> Recorded:

@@ -11,7 +11,6 @@ from implreg.tracing.operations.table import (
     constant,
     filled,
     handles,
-    scaling,
     spread,
 )
 from implreg.tracing.record import Recorded, Recorder, Refused, plain
@@ -113,11 +112,7 @@ def mul(r: Recorder, input: Any, other: Any) -> Recorded:
 
 def _scaled(r: Recorder, x: Recorded, factor: Any, text: str = "mul") -> Recorded:
     scale = constant(factor, x)
-    shape = tuple(x.shape[1:])
-    if isinstance(scale, Tensor):
-        shape = tuple(torch.broadcast_shapes(shape, scale.shape))
-    moves = scaling(scale, x) if shape == tuple(x.shape[1:]) else None
-    return r.affine(text, [x], lambda x: x * scale, moves=moves)
+    return r.affine(text, [x], lambda x: x * scale)
 
 
 @handles("div", "divide", "true_divide", "truediv")

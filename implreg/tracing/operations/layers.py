@@ -16,7 +16,6 @@ from implreg.tracing.operations.table import (
     Handler,
     constants_only,
     handles,
-    scaling,
 )
 from implreg.tracing.record import BATCH_STATISTICS, Recorded, Recorder, Refused, fixed
 
@@ -154,8 +153,7 @@ def _batch_norm(
     shift = -running_mean * scale
     shift = fixed(shift if bias is None else shift + bias)
     scale, shift = scale.reshape(-1, *axes), shift.reshape(-1, *axes)
-    moves = scaling(scale, input)
-    return r.affine("batch_norm", [input], lambda x: x * scale, bias=shift, moves=moves)
+    return r.affine("batch_norm", [input], lambda x: x * scale, bias=shift)
 
 
 @handles(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from implreg.tracing.kinds import Moves, Shape
+from implreg.tracing.kinds import Shape
 from implreg.tracing.operations.orders import INDICES
 from implreg.tracing.operations.table import HANDLERS, Handler, each
 from implreg.tracing.record import Recorded, Recorder, Refused, plain
@@ -17,39 +17,9 @@ def _average_pooling(name: str, axes: int) -> Handler:
     function = getattr(functional, name)
 
     def handle(r: Recorder, input: Recorded, *args: Any, **kw: Any) -> Recorded:
-        data = function(plain(_batched(input, axes)), *args, **kw)
-        moves = _tiles(tuple(input.shape[1:]), tuple(data.shape[1:]), *args, **kw)
-        return r.affine(name, [input], lambda x: function(x, *args, **kw), moves=moves)
+        return r.affine(name, [_batched(input, axes)], lambda x: function(x, *args, **kw))
 
     return handle
-
-
-def _tiles(
-    before: Shape,
-    after: Shape,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor_override: int | None = None,
-) -> Moves | None:
-    """Where an entry goes if the windows lie side by side and cover the input."""
-    axes = len(before) - 1
-    kernel, step = each(kernel_size, axes), each(stride or kernel_size, axes)
-    whole = all(k * n == size for k, n, size in zip(kernel, after[1:], before[1:], strict=True))
-    if step != kernel or not whole or any(each(padding, axes)):
-        return None
-    share = 1 / (divisor_override or prod(kernel))
-
-    def moves(unit: Tensor) -> tuple[Tensor, Tensor | None]:
-        channel, *places = torch.unravel_index(unit, before)
-        target = channel
-        for place, size, k in zip(places, after[1:], kernel, strict=True):
-            target = target * size + place // k
-        return target, torch.full(unit.shape, share, dtype=torch.float64, device=unit.device)
-
-    return moves
 
 
 def _max_pooling(name: str, axes: int) -> Handler:

@@ -16,10 +16,7 @@ def _reshaped(name: str) -> Handler:
         if data.ndim == 0 or len(data) != BATCH:
             first_axis_moved()
         shape = tuple(data.shape[1:])
-        return r.affine(
-            name, [input], lambda x: x.reshape(len(x), *shape), moves=lambda unit: (unit, None),
-            keeps=True,
-        )  # fmt: skip
+        return r.affine(name, [input], lambda x: x.reshape(len(x), *shape), keeps=True)
 
     return handle
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from implreg.errors import InputError
-from implreg.tracing.kinds import Moves, Shape
+from implreg.tracing.kinds import Shape
 from implreg.tracing.operations.linear import NotAffine, affine
 from implreg.tracing.record import (
     BATCH,
@@ -195,15 +195,3 @@ def each(value: Any, axes: int) -> tuple[int, ...]:
 def spread(x: Tensor, shape: Shape) -> Tensor:
     """Rows expanded to samples of `shape`."""
     return x.expand(len(x), *shape)
-
-
-def scaling(scale: float | Tensor, like: Tensor) -> Moves:
-    """Entries stay where they are and are multiplied by their scale."""
-    shape = tuple(like.shape[1:])
-
-    def moves(unit: Tensor) -> tuple[Tensor, Tensor | None]:
-        if not isinstance(scale, Tensor):
-            return unit, torch.full(unit.shape, scale, dtype=torch.float64, device=unit.device)
-        return unit, scale.expand(shape).flatten()[unit]
-
-    return moves
