@@ -7,7 +7,7 @@ regioncam), and a trace always holds breakpoints, units, slopes, gaps and values
 ends of single paths are random; the many paths join handwritten digits.
 
 * forward pass: the plain network at the breakpoints of the same path, which are given to it.
-* layer-wise floor: each linear layer or convolution, without anything between, applied to as many
+* layer-wise floor: each linear layer, without anything between, applied to as many
   points as there are breakpoints made by the layers before it, and the two ends. No method that
   evaluates layers at breakpoints can do with less.
 * jvp: slopes the ordinary way, by `torch.func.jvp` in the middle of each piece (of a path with
@@ -22,7 +22,7 @@ What takes points takes them in batches of the size that is quickest, column `ba
 where there is one, is what the project promises.
 
     python benchmarks/trace_speed.py                         # all, 1 and 2 threads
-    python benchmarks/trace_speed.py --only conv --threads 1
+    python benchmarks/trace_speed.py --only wide --threads 1
     python benchmarks/trace_speed.py --quick                 # tiny sizes, to try the script
 """
 
@@ -31,7 +31,6 @@ import argparse
 import numpy as np
 import torch
 from _measure import (
-    conv_network,
     fresh,
     in_batches,
     random_ends,
@@ -44,15 +43,12 @@ from torch import Tensor, nn
 
 import implreg as ir
 
-CASES = ("wide", "narrow", "conv", "paths")
-FORWARD_TARGET = {"wide": 0.75, "narrow": 1.0, "conv": 1.0}
+CASES = ("wide", "narrow", "paths")
+FORWARD_TARGET = {"wide": 0.75, "narrow": 0.8}
 FLOOR_TARGET = 2.5
 
 
 def network(case: str, quick: bool) -> tuple[str, nn.Sequential]:
-    if case == "conv":
-        channels = 2 if quick else 16
-        return f"conv{channels}-conv{channels}-pool4-10", conv_network(channels)
     width, depth = {"wide": (1024, 4), "narrow": (256, 3)}[case]
     width = width // 32 if quick else width
     net = ir.mlp(784, *[width] * depth, 10, seed=0, dtype=torch.float64)
@@ -64,7 +60,7 @@ def floor(net: nn.Sequential, sample: Tensor, switches: list[int]):
     calls, points, x = [], 2, sample
     hidden = iter(switches)
     for layer in net:
-        if isinstance(layer, nn.Linear | nn.Conv2d):
+        if isinstance(layer, nn.Linear):
             calls.append(in_batches(layer, torch.randn(points, *x.shape[1:], dtype=x.dtype))[0])
         elif isinstance(layer, nn.ReLU):
             points += next(hidden)
@@ -117,12 +113,12 @@ def one_path(case: str, repeats: int, quick: bool) -> list[dict]:
     name, net = network(case, quick)
     for parameter in net.parameters():
         parameter.requires_grad_(False)
-    x0, x1 = random_ends(1, *((1, 28, 28) if case == "conv" else (784,)))
+    x0, x1 = random_ends(1, 784)
     way = x1 - x0
     trace = ir.trace(net, (x0, x1))
 
     def at(t: Tensor) -> Tensor:
-        return x0 + t.view(-1, *[1] * (x0.ndim - 1)) * way
+        return x0 + t[:, None] * way
 
     def slopes(x: Tensor) -> None:
         torch.func.jvp(net, (x,), (way.expand_as(x),))
@@ -135,7 +131,7 @@ def one_path(case: str, repeats: int, quick: bool) -> list[dict]:
     every = 10 if len(trace.slopes) > 5000 else 1
     middles = (trace.piece_start + trace.piece_end)[::every] / 2
     calls["jvp"], batch["jvp"] = in_batches(slopes, at(middles))
-    other = None if case == "conv" else regioncam_on(net, x0, x1)
+    other = regioncam_on(net, x0, x1)
     if other is not None:
         calls["regioncam"] = other
         if abs(len(other()) - len(trace.t)) > 0.01 * len(trace.t) + 2:
