@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from implreg.tracing.maps import Patches, Sizes
+from implreg.tracing.patches import Patches, Sizes
 from implreg.tracing.state import Bools, Floats, Ints, on_device
 
 _BLOCK = 2**17  # entries of all knots of some places that are computed with at once

@@ -2,7 +2,7 @@ r"""The first operations on maps, where a switch changes the slopes of a small p
 
 Behind a unit that switches, slopes change inside its receptive cone only. As long as these cones
 are small, a value of the program is held as its value and slope where a stretch of the path starts,
-and what each switch changes: a patch of a map (`maps.Patches`). An affine operation acts on the
+and what each switch changes: a patch of a map (`patches.Patches`). An affine operation acts on the
 patches. At an operation that can switch, every place of the map has its own knots, the switches
 whose patches cover it; so the places are like paths of their own, with as many units as the map has
 channels, and switches are found on them as on any path (`cuts`, `windows`).

@@ -14,90 +14,22 @@ an operation is taken for what it makes of a few maps, if it then makes that of 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 
 import numpy as np
 import torch
-from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
+from torch.nn import functional
 
+from implreg.tracing.patches import Patches, Sizes, flat_places, reach
 from implreg.tracing.state import Bools, Ints, on_device
-
-Sizes = tuple[int, ...]
 
 _BLOCK = 2**17  # entries that are computed with at once
 _TRIED = 2**23  # entries that are tried at once
+_SMALL, _SMALL_ALONE = 16**2, 64**2  # places times places of maps, see `Mixing.small`
 _NEAR = 256  # units of rounding by which the same may differ
-
-
-@dataclass
-class Patches:
-    """What S switches change of the slopes of a map, each in a patch of its own.
-
-    Attributes:
-        low: the first place of each patch along each axis, (axes, S).
-        wide: how many places it has along each axis.
-        rows: the changes, (S, R, C) with R the product of `wide`; of one channel (S, R, 1).
-        channel: if only one channel of each patch changes, which, (S,); else None.
-    """
-
-    low: Ints
-    wide: Sizes
-    rows: Tensor
-    channel: Ints | None = None
-
-    def __len__(self) -> int:
-        """Return S."""
-        return len(self.rows)
-
-    def places(self, sizes: Sizes) -> Ints:
-        """Flat places of each patch on a map of these sizes, (S, R)."""
-        return flat_places(self.low, self.wide, sizes)
-
-    def full(self, channels: int) -> Tensor:
-        """The changes of all channels, (S, R, C)."""
-        if self.channel is None:
-            return self.rows
-        made = self.rows.new_zeros(*self.rows.shape[:2], channels)
-        index = on_device(self.channel, made)[:, None, None].expand_as(self.rows)
-        return made.scatter_(2, index, self.rows)
-
-    def maps(self, channels: int, sizes: Sizes) -> Tensor:
-        """The changes as whole maps, (S, C, places)."""
-        rows = self.full(channels)
-        if self.wide == sizes:
-            return rows.transpose(1, 2)
-        made = rows.new_zeros(len(self), prod(sizes), channels)
-        index = on_device(self.places(sizes), made)[:, :, None].expand_as(rows)
-        return made.scatter_(1, index, rows).transpose(1, 2)
-
-    def thinned(self, channel: Ints | None) -> "Patches":
-        """The same, held as changes of that channel if there are no others."""
-        if channel is None:
-            return self
-        index = on_device(channel, self.rows)[:, None, None].expand(*self.rows.shape[:2], 1)
-        rows = self.rows.gather(2, index)
-        others = int(self.rows.count_nonzero()) - int(rows.count_nonzero())
-        return self if others else replace(self, rows=rows, channel=channel)
-
-    def part(self, which: Ints | slice) -> "Patches":
-        """Some of them."""
-        rows = self.rows[which if isinstance(which, slice) else on_device(which, self.rows)]
-        channel = None if self.channel is None else self.channel[which]
-        return Patches(self.low[:, which], self.wide, rows, channel)
-
-
-def flat_places(low: Ints, wide: Sizes, sizes: Sizes) -> Ints:
-    """Flat places of boxes that begin at `low`, (axes, S), on a map of these sizes, (S, R)."""
-    found = np.zeros((low.shape[1], 1), dtype=np.int64)
-    for first, width, size in zip(low, wide, sizes, strict=True):
-        along = first[:, None] + np.arange(width)
-        found = (found[:, :, None] * size + along[:, None, :]).reshape(
-            len(found), found.shape[1] * width
-        )
-    return found
 
 
 @dataclass(frozen=True)
@@ -121,6 +53,47 @@ class Mixing:
             (source[:, :, None] == np.arange(size)).any(1)
             for source, size in zip(self.sources, self.before, strict=True)
         )
+
+    @cached_property
+    def _taps(self) -> Tensor:
+        """Which place each tap reads, the number behind for none, (q, k)."""
+        found = np.zeros((1, 1), dtype=np.int64)
+        for source, size in zip(self.sources, self.before, strict=True):
+            outside = (found < 0)[:, None, :, None] | (source < 0)[None, :, None, :]
+            both = found[:, None, :, None] * size + source[None, :, None, :]
+            found = np.where(outside, -1, both).reshape(-1, found.shape[1] * source.shape[1])
+        return on_device(np.where(found < 0, prod(self.before), found), self.weight)
+
+    @cached_property
+    def _matrices(self) -> Tensor:
+        """Of each channel by itself the matrix of the whole map, (C, p + 1, q)."""
+        places, each = self._taps, self.weight.expand(len(self._taps), *self.weight.shape)
+        made = self.weight.new_zeros(prod(self.before) + 1, len(places), self.weight.shape[1])
+        to = torch.arange(len(places), device=made.device)[:, None].expand_as(places)
+        return made.index_put((places, to), each, accumulate=True).permute(2, 0, 1)
+
+    @property
+    def small(self) -> bool:
+        """Whether maps are so small that `whole` is quicker than PyTorch, in its slow cases."""
+        places = prod(self.before) * prod(map(len, self.sources))
+        return places <= (_SMALL_ALONE if self.weight.ndim == 2 else _SMALL)
+
+    def whole(self, x: Tensor) -> Tensor:
+        """The result for whole maps, (R, C, *before) -> (R, C', *after), by products for all rows.
+
+        In float64 PyTorch convolves on a processor row by row, and each channel by itself in turn.
+        """
+        places, channels = self._taps, self.weight.shape[-1]
+        rows, after = functional.pad(x.flatten(2), (0, 1)), tuple(map(len, self.sources))
+        if self.weight.ndim == 2:
+            made = torch.bmm(rows.transpose(0, 1), self._matrices).transpose(0, 1)
+        else:
+            parts, weight = [], self.weight.flatten(0, 1)
+            for part in rows.transpose(1, 2).split(max(1, _BLOCK // (len(weight) * len(places)))):
+                taken = part.index_select(1, places.flatten()).view(-1, len(weight))
+                parts.append((taken @ weight).view(len(part), len(places), channels))
+            made = torch.cat(parts).transpose(1, 2)
+        return made.reshape(len(x), channels, *after)
 
     def channel(self, patches: Patches) -> Ints | None:
         """Which channel of each patch the result changes, if it is only one."""
@@ -271,32 +244,6 @@ class Channelwise:
             rows = torch.matmul(each[:, None], rows.reshape(count, left, width, -1))
             rows = rows.flatten(1)
         return rows.reshape(count, prod(wide), -1)
-
-
-def reach(taken: Sequence[tuple[tuple[Bools, ...], Patches]]) -> tuple[Ints, Sizes]:
-    """Where the patches of a result begin, (axes, S), and how wide they are.
-
-    Args:
-        taken: for each input what the operation reads of it, see `Form.reads`, and its patches,
-            of the same S switches.
-    """
-    lows, wides = [], []
-    for axis, reads in enumerate(taken[0][0]):
-        ends = [reached(own[axis], x.low[axis], x.wide[axis]) for own, x in taken]
-        low = np.min([first for first, _ in ends], axis=0)
-        wide = int((np.max([last for _, last in ends], axis=0) - low).max(initial=0)) + 1
-        lows.append(np.minimum(low, len(reads) - wide))
-        wides.append(wide)
-    return np.array(lows).reshape(len(lows), len(taken[0][1])), tuple(wides)
-
-
-def reached(reads: Bools, low: Ints, wide: int) -> tuple[Ints, Ints]:
-    """The first and the last place that reads one of `wide` places from `low` on."""
-    read, most = reads.any(0), len(reads) - 1
-    first = np.where(read, reads.argmax(0), most)
-    last = np.where(read, most - reads[::-1].argmax(0), 0)
-    first, last = sliding_window_view(first, wide).min(1), sliding_window_view(last, wide).max(1)
-    return np.minimum(first, last)[low], last[low]
 
 
 def channelwise(

@@ -11,7 +11,8 @@ from torch import Tensor
 from implreg.tracing.cuts import Cuts, find_crossings, jumps
 from implreg.tracing.kinds import Affine, Hinges, Windows
 from implreg.tracing.knots import Flow, Knots, Rows, Switches, offsets, sources
-from implreg.tracing.maps import Form, Patches, Sizes, flat_places, reach
+from implreg.tracing.maps import Form
+from implreg.tracing.patches import Patches, Sizes, flat_places, reach
 from implreg.tracing.program import Program
 from implreg.tracing.state import Floats, Ints, integrate, on_device
 from implreg.tracing.windows import find_wins

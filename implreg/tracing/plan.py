@@ -8,7 +8,8 @@ import numpy as np
 from torch import Tensor
 
 from implreg.tracing.kinds import Affine, Operation, Windows
-from implreg.tracing.maps import Flat, Form, Mixing, Sizes, channelwise, reached
+from implreg.tracing.maps import Flat, Form, Mixing, channelwise
+from implreg.tracing.patches import Sizes, reached
 from implreg.tracing.state import Bools, Ints
 
 _WORTH = 1e7  # units times entries of all values, from which on patches are the quicker way

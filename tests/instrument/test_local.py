@@ -330,3 +330,24 @@ def test_progress_is_told_chunk_by_chunk(monkeypatch: pytest.MonkeyPatch) -> Non
     start = torch.cat([part.start for part in found])
     assert torch.equal(start, start.sort().values) and len(start) == len(expected.t) + 1
     assert sum(len(part.finished) for part in found) == 1
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        conv(3, 5, 2, stride=2, padding=1), conv(6, 6, groups=6, dilation=2, padding=2), conv(6, 2, 1),
+        nn.Conv1d(3, 4, 3, padding=1), nn.Conv3d(2, 3, (1, 2, 3), padding=(0, 1, 1)),
+        nn.ConvTranspose2d(3, 4, 3, stride=2, output_padding=1),
+        nn.ConvTranspose2d(4, 4, 2, groups=4),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("side", [1, 3])
+def test_small_maps_by_products_over_all_rows(layer: nn.Conv2d, side: int) -> None:
+    """The same as PyTorch's convolution, whatever is the quicker."""
+    layer = layer.double().requires_grad_(False)
+    x = drawn(0, 4, layer.in_channels, *[side] * (layer.weight.ndim - 2))
+    program = read(nn.Sequential(layer, nn.ReLU()), x[0])
+    form = program.operations[0].form
+    made = form.whole(x) + program.operations[0].bias
+    assert torch.allclose(made, layer(x), rtol=0, atol=1e-14)
+    assert form.whole(x[:0]).shape == layer(x)[:0].shape

@@ -105,7 +105,10 @@ def _convolved(
     each = torch.eye(prod(taps), dtype=weight.dtype, device=weight.device).view(*one, *taps)
     form = _mixing(kernels(weight), tuple(input.shape[2:]), taps, groups, lambda x: run(x, each, 1))
     bias = None if bias is None else bias.reshape(-1, *[1] * axes)
-    return r.affine(name, [input], lambda x: run(x, weight, groups), bias=bias, form=form)
+    slow = weight.dtype == torch.float64 and weight.device.type == "cpu"
+    alone = groups == 1 or form.weight.ndim == 2
+    linear = form.whole if slow and alone and form.small else lambda x: run(x, weight, groups)
+    return r.affine(name, [input], linear, bias=bias, form=form)
 
 
 def _mixing(
