@@ -25,6 +25,8 @@ from implreg_book.experiments.released import Positions
 from implreg_book.experiments.types import Checked, Count, Index, Many, among
 
 _MEMORY = "2GB"
+_SHUFFLES = 100
+_SHOWN = 64  # pixels along a side of the pictures that are shown
 _DRAWN = 100  # positions that a curve has which is drawn thin
 _LAGS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000)
 Row = tuple[str, str, int, float, float]  # way, measure, output, at, number
@@ -36,8 +38,8 @@ class Config(Checked):
 
     Args:
         network: "imagenet", trained on ImageNet, between two photographs; "random", the same with
-            random weights, between two items of clothing; "here", a small ResNet that was trained on
-            such, between the same two.
+            random weights, between two items of clothing; "here", a small ResNet, trained on such,
+            between the same two.
         side: of the images, in pixels.
         points: how many positions are sampled.
         others: how many outputs are kept, besides the two largest at each end.
@@ -86,6 +88,7 @@ class Way(NamedTuple):
 
 def way(config: Config) -> Way:
     """Make the network and the two samples."""
+    net: nn.Module
     if config.network == "imagenet":
         net, ends = imagenet.trained(), imagenet.photographs(config.side)
     elif config.network == "random":
@@ -139,7 +142,8 @@ def sampled(config: Config) -> pd.DataFrame:
 
     The outputs that are kept are given at all positions, the others at some 100. Besides, of each
     output `fluctuation`, `rise` and the measures of `_estimates`; `switches` that were seen up to
-    t; and the mean `square` of how much true slopes change over numbers of switches.
+    t; the mean `square` of how much true slopes change over numbers of switches; and both ends as
+    pictures, `pixel` by pixel, the output being the channel.
     """
     here = way(config)
     samples = _samples(config, here)
@@ -157,12 +161,23 @@ def sampled(config: Config) -> pd.DataFrame:
     passed = torch.cat([samples.counts.new_zeros(1), samples.counts[0].cumsum(0)]).tolist()
     rows += [("program", "switches", -1, *x) for x in zip(t.tolist(), passed, strict=True)]
     rows += _estimates(samples, range(here.outputs))
+    for name, picture in zip(("start", "end"), _pictures(config, here), strict=True):
+        for channel, pixels in enumerate(picture):
+            rows += [(name, "pixel", channel, i, float(x)) for i, x in enumerate(pixels.flatten())]
     exact = samples.slopes[0, :, here.kept] / samples.lengths
     for lag in (k for k in _LAGS if k < config.points // 4):
         square = (exact[lag:] - exact[:-lag]).square().mean()
         switches = samples.counts[0].unfold(0, lag, 1).sum(1).double().mean()
         rows.append(("samples", "square", -1, float(switches), float(square)))
     return _table(config, rows).astype({"at": "float32", "number": "float32"})
+
+
+def _pictures(config: Config, here: Way) -> list[np.ndarray]:
+    """Both ends to look at: channels, rows and columns, from 0 to 255."""
+    if config.network == "imagenet":
+        return [picture.transpose(2, 0, 1) for picture in imagenet.pictures(_SHOWN)]
+    ends = [x[0, :1] for x in (here.x0, here.x1)]
+    return [(255 * (x - x.min()) / (x.max() - x.min())).round().numpy() for x in ends]
 
 
 def _short(x: Tensor) -> Tensor:
@@ -190,10 +205,10 @@ def _estimates(samples: Samples, outputs: Iterable[int]) -> list[Row]:
 def windows(config: Windows) -> pd.DataFrame:
     """Every switch in short windows, `at` their numbers; the outputs are those that are kept.
 
-    Of each window `start`, `length` (as shares of the path), `switches`, and `seen`, how many kinks
-    are on another side at its end than at its start; the sum of `squares` of gaps (mean over
-    outputs), and of each output; `variance` of the slope's change over lags (the way is "lag k"),
-    mean over outputs; of each layer (the way is "layer k") `switches` and `squares`.
+    Of each window `start`, `length` (as shares of the path), `switches`, and the sum of `squares` of
+    gaps (mean over outputs), also of each output; `variance` of the slope's change over lags (the
+    way is "lag k") relative to their size, mean over outputs; of each layer (the way is "layer k")
+    `switches` and `squares`.
     """
     here = way(config)
     number = torch.arange(config.windows, dtype=here.x0.dtype)
@@ -223,7 +238,6 @@ def _window(found: Trace, kept: Sequence[int], i: int) -> list[Row]:
     squares = found.gaps.square()
     rows: list[Row] = [
         ("exact", "switches", -1, i, len(found.t)),
-        ("exact", "seen", -1, i, seen(found)),
         ("exact", "squares", -1, i, float(squares.sum(0).mean())),
         *(("exact", "squares", k, i, float(x)) for k, x in zip(kept, squares.sum(0), strict=True)),
     ]
@@ -244,33 +258,20 @@ def _by_layer(found: Trace, i: int) -> list[Row]:
     ]
 
 
-def seen(found: Trace, positions: int = 2) -> int:
-    """How many of a path's switches samples at evenly spaced positions can see.
-
-    A unit that switches an even number of times between two of them looks as if it had not; of one
-    with two kinks, as ReLU6 has, both are counted as one.
-    """
-    step = torch.searchsorted(torch.linspace(0, 1, positions).to(found.t), found.t)
-    table = pd.DataFrame({"step": step, "layer": found.layer, "unit": found.unit})
-    return int((table.groupby(["step", "layer", "unit"]).size() % 2).sum())
-
-
 def whole(config: Config) -> pd.DataFrame:
     """The whole path, exactly, and what the estimator says of it.
 
     Of each output that is kept `gap_deviation`, `deflection`, `mid_path_deflection`, `fluctuation`
-    and `rise`, the difference of its ends, and `variance_ratio` over lags, which is also given
-    with the gaps in random order (the way is "shuffled"); `switches` and `squares` of each layer
-    (the way is "layer k"); the estimates of `_estimates`.
+    and `rise`, the difference of its ends. Of all, as they are and with the gaps in random orders
+    (the way is "shuffled i"), `variance_ratio` over lags, `bend`, the mid-path deflection over the
+    deflection, and `fluctuation` (root mean squares over outputs). `switches` and `squares` of each
+    layer (the way is "layer k"); the estimates of `_estimates`.
     """
     here = way(config)
     ends = here.x0, here.x1
     found = trace(here.net, ends, outputs=here.kept, memory=_MEMORY, progress=False)
     found = found.per_unit_length()
-    rows: list[Row] = [
-        ("exact", "switches", -1, 0, len(found.t)),
-        ("exact", "seen", -1, 0, seen(found, config.points)),
-    ]
+    rows: list[Row] = [("exact", "switches", -1, 0, len(found.t))]
     for name, of_output in (
         ("gap_deviation", measures.gap_deviation(found)),
         ("deflection", measures.deflection(found)),
@@ -278,20 +279,34 @@ def whole(config: Config) -> pd.DataFrame:
         ("fluctuation", measures.fluctuation(found)),
         ("rise", found.ends - found.values[:1]),
     ):
-        rows += [("exact", name, k, 0, float(x)) for k, x in zip(here.kept, of_output[0])]
-    order = torch.randperm(len(found.gaps), generator=torch.Generator().manual_seed(0))
-    for name, gaps in (("exact", found.gaps), ("shuffled", found.gaps[order])):
-        for lag in (k for k in _LAGS if k <= len(gaps) // 4):
-            ratio = _variance_ratio(gaps, lag).tolist()
-            rows += [(name, "variance_ratio", k, lag, x) for k, x in zip(here.kept, ratio)]
+        rows += [
+            ("exact", name, k, 0, float(x)) for k, x in zip(here.kept, of_output[0], strict=True)
+        ]
+    widths = (found.piece_end - found.piece_start) * found.lengths
+    random = torch.Generator().manual_seed(0)
+    rows += [("exact", *row) for row in _shape(found.gaps, widths)]
+    for i in range(_SHUFFLES):
+        gaps = found.gaps[torch.randperm(len(found.gaps), generator=random)]
+        rows += [(f"shuffled {i}", *row) for row in _shape(gaps, widths)]
     rows += _by_layer(found, 0)
     return _table(config, rows + _estimates(_samples(config, here), here.kept))
 
 
-def _variance_ratio(gaps: Tensor, lag: int) -> Tensor:
-    """As `implreg.measures.variance_ratio`, of each output by itself."""
-    slopes = torch.cat([gaps[:1] * 0, gaps.cumsum(0)])
-    return (slopes[lag:] - slopes[:-lag]).square().mean(0) / (lag * gaps.square().mean(0))
+def _shape(gaps: Tensor, widths: Tensor) -> list[tuple[str, int, float, float]]:
+    """What depends on the order of gaps (M, C), on pieces of these lengths, all outputs pooled."""
+    slopes = torch.cat([torch.zeros_like(gaps[:1]), gaps.cumsum(0)])
+    square = gaps.square().mean()
+    rows: list[tuple[str, int, float, float]] = []
+    for lag in (k for k in _LAGS if k <= len(gaps) // 4):
+        change = (slopes[lag:] - slopes[:-lag]).square().mean()
+        rows.append(("variance_ratio", -1, lag, float(change / square) / lag))
+    bend = slopes[len(gaps) // 2] - slopes[-1] / 2
+    scaled = bend / (gaps.square().sum(0).sqrt() / 2)
+    rise = (slopes * widths[:, None]).cumsum(0)
+    off = rise - (widths.cumsum(0) / widths.sum())[:, None] * rise[-1]
+    rows.append(("bend", -1, 0.0, measures.pool(scaled)))
+    rows.append(("fluctuation", -1, 0.0, measures.pool(off.abs().amax(0))))
+    return rows
 
 
 def _table(config: Config, rows: list[Row]) -> pd.DataFrame:
