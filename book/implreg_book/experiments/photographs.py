@@ -72,7 +72,7 @@ class Windows(Config):
         switches: in one of them, about.
     """
 
-    windows: Many = 50
+    windows: Many = 20
     switches: Count = 200
 
 
@@ -114,9 +114,11 @@ def _random() -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         net = imagenet.MobileNetV2().eval()
-        for values in net.parameters():
+        for name, values in net.named_parameters():
             if values.ndim == 4:
                 nn.init.kaiming_normal_(values)
+            elif name.endswith("bias"):  # else units that only touch zero are many
+                nn.init.normal_(values, std=0.1)
     return net
 
 
@@ -205,10 +207,10 @@ def _estimates(samples: Samples, outputs: Iterable[int]) -> list[Row]:
 def windows(config: Windows) -> pd.DataFrame:
     """Every switch in short windows, `at` their numbers; the outputs are those that are kept.
 
-    Of each window `start`, `length` (as shares of the path), `switches`, and the sum of `squares` of
-    gaps (mean over outputs), also of each output; `variance` of the slope's change over lags (the
-    way is "lag k") relative to their size, mean over outputs; of each layer (the way is "layer k")
-    `switches` and `squares`.
+    Of each window `start`, `length` (as shares of the path), `switches`, and the sum of `squares`
+    of gaps (mean over outputs), also of each output; `variance` of the slope's change over lags
+    (the way is "lag k") relative to their size, mean over outputs; of each layer (the way is
+    "layer k") `switches` and `squares`.
     """
     here = way(config)
     number = torch.arange(config.windows, dtype=here.x0.dtype)

@@ -1,0 +1,263 @@
+"""What the tables of `photographs` say: numbers with intervals, and words that depend on them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from torch import nn
+
+from implreg.figures.display import CATEGORIES
+from implreg.figures.display import number as digits
+from implreg_book.evidence import rules
+from implreg_book.evidence.statistics import Estimate, mean_interval
+from implreg_book.experiments.imagenet import MobileNetV2
+
+NOT_TESTED = "not tested"
+_LABELS = {  # the classes of ImageNet that the photographs are taken for
+    483: "castle", 522: "croquet ball", 599: "honeycomb", 641: "maraca", 644: "matchstick",
+    663: "monastery", 698: "palace", 716: "picket fence", 832: "stupa", 949: "strawberry",
+    985: "daisy", 988: "acorn", 994: "stinkhorn",
+}  # fmt: skip
+
+
+def label(network: str, output: int) -> str:
+    """The name of an output.
+
+    >>> label("imagenet", 599), label("imagenet", 0), label("here", 599)
+    ('honeycomb', 'class 0', 'class 599')
+    """
+    return (_LABELS if network == "imagenet" else {}).get(output, f"class {output}")
+
+
+def number(table: pd.DataFrame, measure: str, way: str = "exact", output: int = -1) -> float:
+    """The one number of a measure."""
+    (found,) = _rows(table, measure, way, output).number
+    return float(found)
+
+
+def by_output(table: pd.DataFrame, measure: str, way: str = "exact") -> pd.Series:
+    """A measure of every output, by output."""
+    rows = table[(table.measure == measure) & (table.way == way) & (table.output >= 0)]
+    return rows.set_index("output").number.astype(float)
+
+
+def pooled(table: pd.DataFrame, measure: str, way: str, outputs: Iterable[int]) -> float:
+    """Root mean square of a measure over some outputs."""
+    return float(by_output(table, measure, way)[list(outputs)].pow(2).mean() ** 0.5)
+
+
+def curve(table: pd.DataFrame, measure: str, output: int) -> pd.Series:
+    """A measure along the path, by position."""
+    return _rows(table, measure, "program", output).set_index("at").number.astype(float)
+
+
+def tops(table: pd.DataFrame, count: int = 2) -> tuple[dict[int, float], dict[int, float]]:
+    """The largest outputs at both ends, each with its probability, the largest first."""
+    values = table[table.measure == "value"]
+    found = []
+    for at in (0.0, 1.0):
+        logits = values[values["at"] == at].set_index("output").number.astype(float)
+        shares = np.exp(logits - logits.max())
+        found.append((shares / shares.sum()).nlargest(count).to_dict())
+    return found[0], found[1]
+
+
+def pictures(table: pd.DataFrame) -> list[np.ndarray]:
+    """Start, what is half-way, and end, (rows, columns, channels), from 0 to 1."""
+    ends = []
+    for way in ("start", "end"):
+        pixels = table[(table.measure == "pixel") & (table.way == way)]
+        channels = pixels.sort_values(["at", "output"]).number.to_numpy(float)
+        side = round((len(channels) / pixels.output.nunique()) ** 0.5)
+        ends.append(channels.reshape(side, side, -1) / 255)
+    return [ends[0], (ends[0] + ends[1]) / 2, ends[1]]
+
+
+def straight(table: pd.DataFrame, way: str = "program", share: float = 0.5) -> pd.Series:
+    """Of each output whether it stays nearer to its chord than a share of how far its ends are."""
+    off, rise = by_output(table, "fluctuation", way), by_output(table, "rise", way).abs()
+    return off < share * rise
+
+
+def per_window(windows: pd.DataFrame) -> pd.DataFrame:
+    """One row for each window: its start, length, switches, sum of squared gaps, and density."""
+    rows = windows[(windows.way == "exact") & (windows.output == -1)]
+    wide = rows.pivot(index="at", columns="measure", values="number")
+    return wide.assign(density=wide.switches / wide.length)
+
+
+def switches(windows: pd.DataFrame) -> Estimate:
+    """How many the whole path has, from windows spread evenly over it."""
+    return mean_interval(per_window(windows).density)
+
+
+def gap_deviation(windows: pd.DataFrame) -> Estimate:
+    """The root mean square gap of all windows; the interval is a jackknife's over windows."""
+    found = per_window(windows)
+    return _jackknife(found.squares, found.switches).map(np.sqrt)
+
+
+def variance_ratios(windows: pd.DataFrame) -> dict[int, Estimate]:
+    """By lag the ratio of variances in windows, see `implreg.measures.variance_ratio`."""
+    found = per_window(windows)
+    size = found.squares / found.switches
+    ratios = {}
+    for way, rows in windows[windows.measure == "variance"].groupby("way", sort=False):
+        if len(rows) == len(found):  # windows that are too short for a lag have none
+            own = rows.set_index("at").number
+            ratios[int(str(way).split()[1])] = _jackknife(own, size)
+    return ratios
+
+
+def _jackknife(above: pd.Series, below: pd.Series) -> Estimate:
+    """The ratio of two sums over windows."""
+    a, b, n = above.to_numpy(float), below.to_numpy(float), len(above)
+    whole = a.sum() / b.sum()
+    without = (a.sum() - a) / (b.sum() - b)
+    found = mean_interval(n * whole - (n - 1) * without)
+    half = (found.high - found.low) / 2
+    return Estimate(whole, max(whole - half, 0.0), whole + half, n)
+
+
+def chance(whole: pd.DataFrame) -> pd.DataFrame:
+    """What depends on the order of the gaps, beside 95 % of what random orders have.
+
+    Columns `measure`, `at`, `exact`, `low`, `middle`, `high`.
+    """
+    rows = whole[
+        (whole.output == -1) & whole.measure.isin(["variance_ratio", "bend", "fluctuation"])
+    ]
+    mixed = rows[rows.way != "exact"].groupby(["measure", "at"]).number
+    spread = (
+        mixed.quantile([0.025, 0.5, 0.975]).unstack().set_axis(["low", "middle", "high"], axis=1)
+    )
+    exact = rows[rows.way == "exact"].set_index(["measure", "at"]).number
+    return spread.assign(exact=exact).reset_index()
+
+
+def against(value: float, low: float, high: float) -> str:
+    """Where a number lies relative to what chance makes.
+
+    >>> against(1.0, 2.0, 3.0), against(2.5, 2.0, 3.0), against(4.0, 2.0, 3.0)
+    ('below', 'within', 'above')
+    """
+    return "below" if value < low else "above" if value > high else "within"
+
+
+def verdict(whole: pd.DataFrame) -> str:
+    """Whether the slope is like a random walk at all lags, in the middle and in its effect."""
+    found = chance(whole)
+    ratios = found[found.measure == "variance_ratio"]
+    ratios = ratios[ratios["at"] > 1]  # at lag 1 it is 1 in any order
+    if not len(ratios):
+        return NOT_TESTED
+    words = [against(row.exact, row.low, row.high) for row in ratios.itertuples()]
+    off = [f"{lag:,.0f}" for lag, word in zip(ratios["at"], words, strict=True) if word != "within"]
+    if not off:
+        return "like that of a random walk with the same gaps at every lag"
+    kinds = " and ".join(sorted({word for word in words if word != "within"}))
+    lags = off[0] if len(off) == 1 else f"{off[0]} to {off[-1]}"
+    return (
+        f"{kinds} that of a random walk with the same gaps at {len(off)} of {len(words)} lags "
+        f"({lags} switches)"
+    )
+
+
+def near_one(value: Estimate) -> str:
+    """Whether a ratio is 1 by the margin of the book, in words.
+
+    >>> near_one(Estimate(0.5, 0.4, 0.6, 9)), near_one(Estimate(1.0, 0.99, 1.01, 9))
+    ('below 1', 'equal to 1 by the margin of this book')
+    >>> near_one(Estimate(1.2, 0.9, 1.5, 9))
+    'undecided, its interval is too wide'
+    """
+    if rules.within(value, 1 / rules.SAME, rules.SAME):
+        return "equal to 1 by the margin of this book"
+    if rules.apart(value):
+        return "above 1" if rules.larger(value) else "below 1"
+    return "undecided, its interval is too wide"
+
+
+def merging(exact: Estimate, merged: float) -> str:
+    """What merging does to the gap deviation, in words.
+
+    >>> one = Estimate(1.0, 0.9, 1.1, 9)
+    >>> merging(one, 0.5), merging(one, 1.05)
+    ('they undo one another in part', 'in their squares they add up as if uncorrelated')
+    """
+    words = {"below": "they undo one another in part", "above": "they add to one another"}
+    where = against(merged, exact.low, exact.high)
+    return words.get(where, "in their squares they add up as if uncorrelated")
+
+
+def scales() -> list[str]:
+    """How small the maps of each layer of MobileNetV2 are that can switch, against the image."""
+    scale, found = 1, []
+    for module in MobileNetV2().modules():
+        if isinstance(module, nn.Conv2d):
+            scale *= module.stride[0]
+        elif isinstance(module, nn.ReLU6):
+            found.append(f"1/{scale}")
+    return found
+
+
+def by_group(table: pd.DataFrame, groups: Sequence[str]) -> pd.DataFrame:
+    """Shares of switches and of squared gaps, of groups of layers that are named layer by layer."""
+    rows = table[table.way.str.startswith("layer ")]
+    layer = rows.way.str.removeprefix("layer ").astype(int)
+    named = rows.assign(group=[groups[i] for i in layer])
+    sums = named.groupby(["group", "measure"], sort=False).number.sum().unstack()
+    return sums / sums.sum()
+
+
+def named_at_ends(panel: Axes, curves: Mapping[str, pd.Series]) -> None:
+    """Write the name of each curve behind its end, in its colour, none over another."""
+    low, high = panel.get_ylim()
+    colour = dict(zip(curves, CATEGORIES, strict=False))
+    at = -np.inf
+    for name, seen in sorted(curves.items(), key=lambda item: float(item[1].iloc[-1])):
+        at = max(at + 0.09 * (high - low), float(seen.iloc[-1]))
+        panel.annotate(name, (1.01, at), xycoords=("axes fraction", "data"), color=colour[name],
+                       va="center", fontsize=11)  # fmt: skip
+
+
+def described(table: pd.DataFrame, names: Mapping[int, str]) -> str:
+    """The alternative text of figure 1."""
+    off, steep = by_output(table, "fluctuation", "program"), table[table.measure == "slope"].number
+    told = []
+    for output, name in names.items():
+        first, last = curve(table, "value", output).iloc[[0, -1]]
+        told.append(
+            f"{name} goes from {digits(first)} to {digits(last)}, at most {digits(off[output])} "
+            f"from its chord"
+        )
+    return (
+        f"Two images and their mean; below, values and slopes of {len(off):,} outputs along the "
+        f"path between them, {len(names)} of them in colour. {'; '.join(told)}. Slopes lie between "
+        f"{digits(steep.min())} and {digits(steep.max())}."
+    )
+
+
+def shown(found: pd.DataFrame, measure: str, at: float = 0.0) -> str:
+    """One row of `chance` in words."""
+    (row,) = found[(found.measure == measure) & (found["at"] == at)].itertuples()
+    where = against(row.exact, row.low, row.high)
+    return f"{row.exact:.3g}, {where} the {row.low:.3g} to {row.high:.3g} of random orders"
+
+
+def straightness(near: pd.Series) -> str:
+    """Whether most outputs stay near their chords, in words.
+
+    >>> straightness(pd.Series([True, True, False]))
+    'Of 3 outputs 2 stay within ... the straight line: most are nearly straight'
+    """
+    most = "most are nearly straight" if near.mean() > 0.5 else "most are not nearly straight"
+    return (
+        f"Of {len(near):,} outputs {int(near.sum()):,} stay within half the difference of their "
+        f"ends from the straight line: {most}"
+    )
+
+
+def _rows(table: pd.DataFrame, measure: str, way: str, output: int) -> pd.DataFrame:
+    return table[(table.measure == measure) & (table.way == way) & (table.output == output)]
