@@ -12,7 +12,6 @@ import torch
 from implreg_book.evidence.statistics import Estimate
 from implreg_book.experiments import imagenet, long_path, photographs
 from matplotlib.figure import Figure
-from torch import nn
 
 import implreg as ir
 from implreg.errors import InputError

@@ -14,6 +14,7 @@ from implreg_book.evidence.statistics import Estimate, mean_interval
 from implreg_book.experiments.imagenet import MobileNetV2
 
 NOT_TESTED = "not tested"
+_THREE = ["exact", "low", "high"]
 _LABELS = {  # the classes of ImageNet that the photographs are taken for
     483: "castle", 522: "croquet ball", 599: "honeycomb", 641: "maraca", 644: "matchstick",
     663: "monastery", 698: "palace", 716: "picket fence", 832: "stupa", 949: "strawberry",
@@ -129,9 +130,8 @@ def chance(whole: pd.DataFrame) -> pd.DataFrame:
         (whole.output == -1) & whole.measure.isin(["variance_ratio", "bend", "fluctuation"])
     ]
     mixed = rows[rows.way != "exact"].groupby(["measure", "at"]).number
-    spread = (
-        mixed.quantile([0.025, 0.5, 0.975]).unstack().set_axis(["low", "middle", "high"], axis=1)
-    )
+    spread = mixed.quantile(np.array([0.025, 0.5, 0.975])).unstack()
+    spread = spread.set_axis(["low", "middle", "high"], axis=1)
     exact = rows[rows.way == "exact"].set_index(["measure", "at"]).number
     return spread.assign(exact=exact).reset_index()
 
@@ -152,7 +152,7 @@ def verdict(whole: pd.DataFrame) -> str:
     ratios = ratios[ratios["at"] > 1]  # at lag 1 it is 1 in any order
     if not len(ratios):
         return NOT_TESTED
-    words = [against(row.exact, row.low, row.high) for row in ratios.itertuples()]
+    words = [against(*three) for three in ratios[_THREE].to_numpy(float).tolist()]
     off = [f"{lag:,.0f}" for lag, word in zip(ratios["at"], words, strict=True) if word != "within"]
     if not off:
         return "like that of a random walk with the same gaps at every lag"
@@ -241,9 +241,9 @@ def described(table: pd.DataFrame, names: Mapping[int, str]) -> str:
 
 def shown(found: pd.DataFrame, measure: str, at: float = 0.0) -> str:
     """One row of `chance` in words."""
-    (row,) = found[(found.measure == measure) & (found["at"] == at)].itertuples()
-    where = against(row.exact, row.low, row.high)
-    return f"{row.exact:.3g}, {where} the {row.low:.3g} to {row.high:.3g} of random orders"
+    rows = found[(found.measure == measure) & (found["at"] == at)]
+    ((exact, low, high),) = rows[_THREE].to_numpy(float).tolist()
+    return f"{exact:.3g}, {against(exact, low, high)} the {low:.3g} to {high:.3g} of random orders"
 
 
 def straightness(near: pd.Series) -> str:
