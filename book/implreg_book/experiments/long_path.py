@@ -105,8 +105,8 @@ def variance_ratios(windows: pd.DataFrame) -> dict[int, Estimate]:
     size = found.squares / found.switches
     ratios = {}
     for way, rows in windows[windows.measure == "variance"].groupby("way", sort=False):
-        if len(rows) == len(found):  # windows that are too short for a lag have none
-            own = rows.set_index("at").number
+        own = rows.set_index("at").number
+        if own.notna().all():  # some windows may be too short for a lag
             ratios[int(str(way).split()[1])] = _jackknife(own, size)
     return ratios
 

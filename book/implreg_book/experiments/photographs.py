@@ -227,7 +227,7 @@ def windows(config: Windows) -> pd.DataFrame:
     for i, start in enumerate(starts):
         found = _stretches(here, start[None], length).per_unit_length()
         rows += [("exact", "start", -1, i, float(start)), ("exact", "length", -1, i, length)]
-        rows += _window(found, here.kept, i)
+        rows += _window(found, here.kept, i, [k for k in _LAGS if k <= config.switches // 2])
     return _table(config, rows)
 
 
@@ -236,14 +236,14 @@ def _stretches(here: Way, starts: Tensor, length: float) -> Trace:
     return trace(here.net, (x[0], x[1]), outputs=here.kept, memory=_MEMORY, progress=False)
 
 
-def _window(found: Trace, kept: Sequence[int], i: int) -> list[Row]:
+def _window(found: Trace, kept: Sequence[int], i: int, lags: Iterable[int]) -> list[Row]:
     squares = found.gaps.square()
     rows: list[Row] = [
         ("exact", "switches", -1, i, len(found.t)),
         ("exact", "squares", -1, i, float(squares.sum(0).mean())),
         *(("exact", "squares", k, i, float(x)) for k, x in zip(kept, squares.sum(0), strict=True)),
     ]
-    for lag in (k for k in _LAGS if k <= len(found.t) // 2):
+    for lag in lags:  # NaN where a window is shorter
         change = (found.slopes[lag:] - found.slopes[:-lag]).square().mean()
         rows.append((f"lag {lag}", "variance", -1, i, float(change) / lag))
     return rows + _by_layer(found, i)
