@@ -20,15 +20,19 @@ _LABELS = {  # the classes of ImageNet that the photographs are taken for
     663: "monastery", 698: "palace", 716: "picket fence", 832: "stupa", 949: "strawberry",
     985: "daisy", 988: "acorn", 994: "stinkhorn",
 }  # fmt: skip
+_CLOTHES = (
+    "T-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot",
+)  # fmt: skip
 
 
 def label(network: str, output: int) -> str:
     """The name of an output.
 
-    >>> label("imagenet", 599), label("imagenet", 0), label("here", 599)
-    ('honeycomb', 'class 0', 'class 599')
+    >>> label("imagenet", 599), label("imagenet", 0), label("here", 8), label("random", 8)
+    ('honeycomb', 'class 0', 'bag', 'class 8')
     """
-    return (_LABELS if network == "imagenet" else {}).get(output, f"class {output}")
+    labels = {"imagenet": _LABELS, "here": dict(enumerate(_CLOTHES))}.get(network, {})
+    return labels.get(output, f"class {output}")
 
 
 def number(table: pd.DataFrame, measure: str, way: str = "exact", output: int = -1) -> float:
