@@ -126,7 +126,7 @@ def test_the_whole_path_is_that_of_the_trace(whole):
         "fluctuation": ir.fluctuation(trace),
     }.items():
         own = long_path.by_output(whole, measure)
-        np.testing.assert_allclose(own, found[0, own.index.to_numpy()], rtol=1e-9)
+        np.testing.assert_allclose(own, found[0, own.index.tolist()], rtol=1e-9)
     exact = whole[(whole.measure == "variance_ratio") & (whole.way == "exact")]
     lags = exact["at"].astype(int).tolist()
     np.testing.assert_allclose(exact.number, ir.measures.variance_ratio(trace, lags), rtol=1e-9)
@@ -142,7 +142,7 @@ def test_the_estimates_are_those_of_the_sampled_program(whole):
     ends = here.x0, here.x1
     found = ir.sampled.sampled(here.net, ends, points=OWN.points).per_unit_length()
     own = long_path.by_output(whole, "gap_deviation", "program")
-    np.testing.assert_allclose(own, found.gap_deviation[0, own.index.to_numpy()], rtol=1e-3)
+    np.testing.assert_allclose(own, found.gap_deviation[0, own.index.tolist()], rtol=1e-3)
     assert long_path.number(whole, "switches seen", "program") == int(found.switches)
 
 
@@ -184,7 +184,7 @@ def test_what_is_drawn_is_what_the_program_computes():
             np.testing.assert_allclose(seen, expected, rtol=3e-3, atol=1e-3 * scale)
     starts, ends = long_path.tops(table)
     assert {*starts, *ends} <= set(here.kept)
-    logits = here.net(torch.cat([here.x0, here.x1])).softmax(1)
+    logits = here.net(torch.cat([here.x0, here.x1])).softmax(1).detach()
     for found, probabilities in zip((starts, ends), logits):
         assert next(iter(found.values())) == pytest.approx(float(probabilities.max()), rel=1e-2)
     first, middle, last = long_path.pictures(table)
