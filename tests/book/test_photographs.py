@@ -226,12 +226,20 @@ def walked(gaps):
 
 def test_a_walk_whose_steps_undo_one_another_is_told_from_a_random_one():
     steps = torch.randn(600, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    assert "like that of a random walk" in long_path.verdict(walked(steps))
+    assert long_path.verdict(walked(steps)).startswith("not told apart from that of a random walk")
     undone = steps.clone()
     undone[1::2] -= 0.8 * steps[::2]
     assert long_path.verdict(walked(undone)).startswith("below that of a random walk")
     repeated = steps.repeat_interleave(3, dim=0)
-    assert long_path.verdict(walked(repeated)).startswith("above that of a random walk")
+    told = long_path.verdict(walked(repeated))
+    assert told.startswith("above that of a random walk") and "from 2 to" in told
+    assert long_path.verdict(walked(repeated), brief=True) == told.partition(" from")[0]
+    # Steps that come twice, and are then undone.
+    first = steps[::4].repeat_interleave(4, dim=0)
+    both = first * torch.tensor([1.0, 1.0, -0.9, -0.9]).double().repeat(150)[:, None]
+    told = long_path.verdict(walked(both))
+    assert told.startswith("above that") and ", below it" in told
+    assert long_path.verdict(walked(both), brief=True).startswith("first above, then below that")
     assert long_path.verdict(walked(steps[:4])) == long_path.NOT_TESTED
     found = long_path.chance(walked(undone))
     assert "below the" in long_path.shown(found, "variance_ratio", 2)

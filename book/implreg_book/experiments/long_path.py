@@ -14,6 +14,7 @@ from implreg_book.evidence.statistics import Estimate, mean_interval
 from implreg_book.experiments.imagenet import MobileNetV2
 
 NOT_TESTED = "not tested"
+_WALK = "that of a random walk with the same gaps"
 _THREE = ["exact", "low", "high"]
 _LABELS = {  # the classes of ImageNet that the photographs are taken for
     483: "castle", 522: "croquet ball", 599: "honeycomb", 641: "maraca", 644: "matchstick",
@@ -126,18 +127,27 @@ def _jackknife(above: pd.Series, below: pd.Series) -> Estimate:
 
 
 def chance(whole: pd.DataFrame) -> pd.DataFrame:
-    """What depends on the order of the gaps, beside 95 % of what random orders have.
+    """What depends on the order of the gaps, beside a band that 95 % of random orders stay in.
+
+    Of the variance ratios it is one band: that many stay in it at all lags together. Its width is a
+    multiple of the standard deviation of the logarithm at each lag.
 
     Columns `measure`, `at`, `exact`, `low`, `middle`, `high`.
     """
-    rows = whole[
-        (whole.output == -1) & whole.measure.isin(["variance_ratio", "bend", "fluctuation"])
-    ]
-    mixed = rows[rows.way != "exact"].groupby(["measure", "at"]).number
-    spread = mixed.quantile(np.array([0.025, 0.5, 0.975])).unstack()
-    spread = spread.set_axis(["low", "middle", "high"], axis=1)
-    exact = rows[rows.way == "exact"].set_index(["measure", "at"]).number
-    return spread.assign(exact=exact).reset_index()
+    rows = whole[whole.output == -1]
+    found = []
+    for measure in ("variance_ratio", "bend", "fluctuation"):
+        own = rows[(rows.measure == measure) & (rows["at"] != 1)]  # at lag 1 all are the same
+        if own.empty:
+            continue
+        logs = own.assign(log=np.log(own.number)).pivot(index="way", columns="at", values="log")
+        mixed = logs.drop(index="exact")
+        middle, spread = mixed.mean(), mixed.std()
+        reach = float(((mixed - middle).abs() / spread).max(axis=1).quantile(0.95))
+        band = {"low": middle - reach * spread, "middle": middle, "high": middle + reach * spread}
+        told = pd.DataFrame({"exact": logs.loc["exact"], **band}).transform(np.exp)
+        found.append(told.rename_axis("at").reset_index().assign(measure=measure))
+    return pd.concat(found, ignore_index=True)
 
 
 def against(value: float, low: float, high: float) -> str:
@@ -149,23 +159,34 @@ def against(value: float, low: float, high: float) -> str:
     return "below" if value < low else "above" if value > high else "within"
 
 
-def verdict(whole: pd.DataFrame) -> str:
-    """Whether the slope is like a random walk at all lags, in the middle and in its effect."""
+def verdict(whole: pd.DataFrame, *, brief: bool = False) -> str:
+    """Where the variance ratios leave the band of random orders, in words.
+
+    Args:
+        whole: the table of one path.
+        brief: whether to leave out at which lags.
+    """
     found = chance(whole)
     ratios = found[found.measure == "variance_ratio"]
-    ratios = ratios[ratios["at"] > 1]  # at lag 1 it is 1 in any order
-    if not len(ratios):
-        return NOT_TESTED
-    words = [against(*three) for three in ratios[_THREE].to_numpy(float).tolist()]
-    off = [f"{lag:,.0f}" for lag, word in zip(ratios["at"], words, strict=True) if word != "within"]
-    if not off:
-        return "like that of a random walk with the same gaps at every lag"
-    kinds = " and ".join(sorted({word for word in words if word != "within"}))
-    lags = off[0] if len(off) == 1 else f"{off[0]} to {off[-1]}"
-    return (
-        f"{kinds} that of a random walk with the same gaps at {len(off)} of {len(words)} lags "
-        f"({lags} switches)"
-    )
+    runs: list[tuple[str, list[str]]] = []  # of lags next to one another
+    for lag, *three in ratios[["at", *_THREE]].to_numpy(float).tolist():
+        word = against(*three)
+        if not runs or runs[-1][0] != word:
+            runs.append((word, []))
+        runs[-1][1].append(f"{lag:,.0f}")
+    out = [(word, lags) for word, lags in runs if word != "within"]
+    if not out:
+        return f"not told apart from {_WALK}" if runs else NOT_TESTED
+    if brief:
+        words = list(dict.fromkeys(word for word, _ in out))
+        return (
+            f"{words[0]} {_WALK}" if len(words) == 1 else f"first {', then '.join(words)} {_WALK}"
+        )
+    told = []
+    for i, (word, lags) in enumerate(out):
+        where = f"at {lags[0]}" if len(lags) == 1 else f"from {lags[0]} to {lags[-1]}"
+        told.append(f"{word} {'it' if i else _WALK} {where} switches")
+    return ", ".join(told)
 
 
 def near_one(value: Estimate) -> str:
