@@ -304,8 +304,8 @@ def test_near_one_on_both_sides_of_its_margin(estimate, words):
 
 def test_merging_on_both_sides_of_its_interval():
     one = Estimate(1.0, 0.9, 1.1, 9)
-    assert "undo" in long_path.merging(one, 0.89) and "add to" in long_path.merging(one, 1.11)
-    assert "as if uncorrelated" in long_path.merging(one, 0.91)
+    assert "undo" in long_path.merging(one, 0.89) and "add up" in long_path.merging(one, 1.11)
+    assert "no difference" in long_path.merging(one, 0.91)
 
 
 def test_names_at_the_ends_of_curves_do_not_cover_one_another():

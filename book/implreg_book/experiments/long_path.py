@@ -209,11 +209,11 @@ def merging(exact: Estimate, merged: float) -> str:
 
     >>> one = Estimate(1.0, 0.9, 1.1, 9)
     >>> merging(one, 0.5), merging(one, 1.05)
-    ('they undo one another in part', 'in their squares they add up as if uncorrelated')
+    ('their gaps undo one another in part', 'no difference from uncorrelated gaps is shown')
     """
-    words = {"below": "they undo one another in part", "above": "they add to one another"}
+    words = {"below": "their gaps undo one another in part", "above": "their gaps add up"}
     where = against(merged, exact.low, exact.high)
-    return words.get(where, "in their squares they add up as if uncorrelated")
+    return words.get(where, "no difference from uncorrelated gaps is shown")
 
 
 def scales() -> list[str]:
