@@ -126,8 +126,11 @@ def _settled(
                     seen[k] = (seen[k + 1] + seen[k - 1]) // 2
         for (a, b), state in zip(runs, seen, strict=True):
             own = states[site][a:b, unit]
-            if isinstance(operation, Windows):
-                own[torch.from_numpy(short[a:b]).to(own.device)] = state
+            long = np.flatnonzero(~short[a:b])
+            if isinstance(operation, Windows) and long.size:
+                before = np.searchsorted(long, np.arange(b - a), side="right") - 1
+                nearest = torch.from_numpy(long[before.clip(min=0)]).to(own.device)
+                own[:] = found[site][a:b, unit][nearest]
             else:
                 own[:] = state
     return states

@@ -87,6 +87,24 @@ def test_a_replay_is_the_trace(name: str) -> None:
         torch.testing.assert_close(one.detach(), other, atol=1e-12, rtol=1e-11)
 
 
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("pools", [
+    [nn.MaxPool2d(2, 1)], [nn.MaxPool2d(2, 1)] * 2, [nn.MaxPool2d(3, 2, 1)],
+    [nn.MaxPool2d(2, 1, dilation=2)],
+])  # fmt: skip
+def test_windows_that_share_entries(pools: list[nn.Module], seed: int) -> None:
+    """Some switch at once, with pieces of no length between."""
+    torch.manual_seed(seed)
+    layers = nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), *pools, nn.Flatten(), nn.LazyLinear(2)
+    net, ends = nn.Sequential(*layers).double(), drawn(seed, 2, 1, 1, 8, 8)
+    net(ends[0])
+    traced = trace(net, (ends[0], ends[1]))
+    again = traced.replay(net)
+    assert (traced.layer > 0).sum() > 5
+    torch.testing.assert_close(again.t.detach(), traced.t, atol=1e-12, rtol=0)
+    torch.testing.assert_close(again.gaps.detach(), traced.gaps, atol=1e-12, rtol=1e-11)
+
+
 @pytest.mark.parametrize("measure", MEASURES)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_derivatives_are_those_of_finite_differences(name: str, measure: str) -> None:
