@@ -8,6 +8,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import accumulate
+from operator import add
 
 import torch
 from torch import Tensor
@@ -98,6 +100,13 @@ class Hinges:
             total = above.to(dtype) * change + total
         assert isinstance(total, Tensor)
         return total
+
+    @cached_property
+    def steepest(self) -> float | Tensor:
+        """The largest slope, whatever its sign."""
+        slopes = accumulate((change for _, change in self.kinks), add, initial=self.slope)
+        found = torch.stack(torch.broadcast_tensors(*map(torch.as_tensor, slopes)))
+        return found.abs().amax(0)
 
     def at(self, z: Tensor) -> Tensor:
         """The function at z."""

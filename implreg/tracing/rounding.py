@@ -64,7 +64,12 @@ def roughness(program: Program, *points: Tensor, output: bool = False) -> dict[i
             reach = reach.repeat(len(points)).view(-1, *[1] * (z.ndim - 1))
             size = largest(made.abs().maximum(operation.at(-z.clamp(-reach, reach)).abs()))
             off = (operation.at(z + e) - made).abs().maximum((made - operation.at(z - e)).abs())
-            error = largest(off)
+            # What goes flat between two of the points is off there by what it was off before.
+            crosses = torch.zeros_like(all_along[0], dtype=torch.bool)
+            for at, _ in operation.kinks:
+                crosses |= (all_along > at).any(0) & (all_along <= at).any(0)
+            steep = e[:count] * operation.steepest
+            error = torch.where(crosses.view_as(steep), largest(off).maximum(steep), largest(off))
         else:
             entries, a, e = (x[0].flatten(1)[:, operation.index] for x in (values, sizes, errors))
             made, best = entries.max(-1, keepdim=True)
