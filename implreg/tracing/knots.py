@@ -79,6 +79,11 @@ class Knots:
         self.count = np.bincount(place, minlength=places * lanes)
         self.first = self.count.cumsum() - self.count
 
+    @property
+    def most(self) -> int:
+        """The number of knots of the place that has most, ends included."""
+        return int(self.count.max(initial=0)) + 2
+
     def blocks(self, entries: int) -> Iterator[Ints]:
         """Places with about as many knots, in blocks with at most so many entries at all knots."""
         by = np.argsort(-self.count, kind="stable")

@@ -25,7 +25,9 @@ from implreg.tracing.patched import Chunk, Full, States
 from implreg.tracing.program import Program
 from implreg.tracing.state import Bools, Floats, Ints, Stretch, flat, on_device, padded
 
-_SHORTEST = 2.0**-40  # of the path, a chunk
+_SHORTEST = (
+    2.0**-30
+)  # of the path, a chunk: what switches at one time, but for rounding, stays together
 
 
 class Local:
@@ -55,14 +57,15 @@ class Local:
         lane, begin = 0, 0.0
         carried: States = {}
         while lane < len(x0):
-            lanes = slice(lane, min(len(x0), lane + (self._lanes if self._share == 1 else 1)))
+            whole = begin == 0 and self._share == 1
+            lanes = slice(lane, min(len(x0), lane + (self._lanes if whole else 1)))
             end = min(1.0, begin + self._share)
             chunk = self._chunk(x0[lanes], x1[lanes], begin, end, first + lane, tolerance, carried)
             if chunk is None:
                 continue
             yield from self._handed_over(chunk, first + lane, begin, end)
             room = min(4.0, 0.7 * self._limit / max(1, chunk.largest))
-            if self._share == 1:
+            if whole:
                 self._lanes = max(1, int(chunk.lanes * room))
             self._share = min(1.0, max(_SHORTEST, (end - begin) * room)) if end - begin < 1 else 1.0
             begin, carried = end, chunk.states

@@ -64,13 +64,16 @@ class Chunk:
                 if program.last_use[value] <= i:
                     del self.flows[value]
 
-    def _room(self, patches: dict[int, tuple[int, Sizes]], channels: int) -> int:
-        """How many rows the patches take."""
+    def _room(self, patches: dict[int, tuple[int, Sizes]], channels: int, covered: int = 0) -> int:
+        """How many rows the patches take; each of them may be of windows of so many entries."""
         rows = sum(count * prod(wide) for count, wide in patches.values())
-        self.largest = max(self.largest, rows * channels)
+        self._fits(rows * max(channels, covered))
+        return rows
+
+    def _fits(self, entries: int) -> None:
+        self.largest = max(self.largest, entries)
         if self.largest > self._limit:
             raise Full
-        return rows
 
     def _affine(self, i: int, operation: Affine) -> Flow:
         taken = [self.flows[v] for v in operation.inputs]
@@ -165,6 +168,7 @@ class Chunk:
         rows = Rows(flow, copy=shared or self._program.last_use[value] > i)
         covered = {site: x.places(sizes) for site, x in flow.patches.items()}
         knots = Knots(self.switches, covered, rows.bases, prod(sizes), self.lanes)
+        self._fits(knots.most * channels)
         start, slack = self._starts(flow), self._slack(value, flow.layout)
         before = self._carried.get(i)
         on = [torch.empty_like(start[0], dtype=torch.bool) for _ in operation.kinks]
@@ -206,12 +210,13 @@ class Chunk:
         boxes = {site: reach([(reads, x)]) for site, x in flow.patches.items()}
         covered = {site: flat_places(*box, layout[1:]) for site, box in boxes.items()}
         full = {site: (len(flow.patches[site]), box[1]) for site, box in boxes.items()}
-        out = flow.rows.new_zeros(self._room(full, channels) + 1, channels)
+        out = flow.rows.new_zeros(self._room(full, channels, wide) + 1, channels)
         each = [x.full(channels).flatten(0, 1) for x in flow.patches.values()]
         every = torch.cat([*each, out[-1:]])
         source = sources(flow.patches, covered, entries, sizes)
         bases = dict(zip(covered, offsets([x.size for x in covered.values()]), strict=True))
         knots = Knots(self.switches, covered, bases, count, self.lanes)
+        self._fits(knots.most * channels * wide)
         start, slack = self._starts(flow), self._slack(value, flow.layout)
         first_entry = np.repeat(np.arange(self.lanes) * prod(sizes), count)[:, None]
         chosen = on_device(np.tile(entries, (self.lanes, 1)) + first_entry, slack).long()
