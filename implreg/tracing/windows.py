@@ -6,9 +6,9 @@ at both ends of a piece is so all along it; else the envelope is walked from one
 **Ties.** Entries that are equal along a piece (mostly zeros from a ReLU) are one winner: where a
 tie ends or begins, the kink belongs to the unit that ends or begins it, and the pool does not
 switch; it does where no entry is among the winners on both sides. Pieces of no length, where units
-switch at once or where a stretch is filled up, decide nothing, as their slopes depend on the order
-of those units: the winner before them goes on. Where three lines meet but for rounding, the pool
-switches once, to the one that stays.
+switch at once or where a stretch is filled up, and those too short for their lines to part, decide
+nothing, as their slopes depend on the order of those units: the winner before them goes on. An
+entry that gets ahead of the winners before and behind it by no more than rounding is no winner.
 """
 
 from collections.abc import Iterator
@@ -16,11 +16,14 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from implreg.tracing.cuts import Cuts
 from implreg.tracing.state import Floats, on_device
 
 _NO_LENGTH = 16  # units of rounding that may lie between switches at once
+_CLOSE = 2.0**-30  # of a path, a piece on which lines may be too near to be told apart
+_FLAT = 64  # units of rounding by which sums of changes may leave equal slopes apart
 
 Found = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]  # row, t, unit, order and side of `Cuts`
 
@@ -55,7 +58,8 @@ class _Envelopes:
         self.slopes, self.z, self.slack = slopes, z, tolerance
         self.knots = on_device(knots, z)
         self.short = _NO_LENGTH * torch.finfo(z.dtype).eps
-        self.long = np.diff(knots) > self.short  # (P, K)
+        self.flat = _FLAT * torch.finfo(z.dtype).eps * slopes.abs().amax(1)
+        self.long = self._long(np.diff(knots))
 
         # At a knot where one entry is above all others, it is the winner there.
         most, near = z.amax(2, keepdim=True), 2 * tolerance.amax(1)[:, None, None]
@@ -72,6 +76,24 @@ class _Envelopes:
         open_ = (~(alone[:, :-1] & alone[:, 1:] | same)).nonzero(as_tuple=True)
         self.first[open_], self.last[open_] = self._settled(*open_)
 
+    def _long(self, length: Floats) -> Tensor:
+        """Which pieces decide, (P, K, 1), or (P, K, n) if windows differ.
+
+        Not so short ones at both ends of which several entries are the largest, but not alike.
+        """
+        long = torch.from_numpy(length > self.short).to(self.slopes.device)[..., None]
+        path, piece = np.nonzero((length > self.short) & (length < _CLOSE))
+        if not path.size:
+            return long
+        slopes, slack = self.slopes[path, piece], 2 * self.slack.amax(1)[path]
+        ends = (self.z[path, piece + k] for k in (0, 1))
+        low, high = (z >= z.amax(1, keepdim=True) - slack[:, None] for z in ends)
+        top = low & high
+        apart = slopes.where(top, -torch.inf).amax(1) - slopes.where(top, torch.inf).amin(1)
+        long = long.repeat(1, 1, slopes.shape[2])
+        long[path, piece] = apart <= slack
+        return long
+
     def _settled(self, path: Tensor, piece: Tensor, unit: Tensor) -> tuple[Tensor, Tensor]:
         """The winners at both ends of pieces on which entries may tie."""
         slopes, slack = self.slopes[path, piece, :, unit], self.slack[path, :, unit]
@@ -86,54 +108,59 @@ class _Envelopes:
     def tied(self, path: Tensor, piece: Tensor, unit: Tensor, winner: Tensor) -> Tensor:
         """Which entries equal the winner along a piece, itself among them, (..., w)."""
         lines = (self.slopes, self.z[:, :-1], self.z[:, 1:])
-        own, slack = winner[..., None], self.slack[path, :, unit]
-        slack = slack + slack.gather(-1, own)
-        found = [line[path, piece, :, unit] for line in lines]
-        near = [(line - line.gather(-1, own)).abs() <= slack for line in found]
+        slacks = (self.slack + self.flat, self.slack, self.slack)
+        own, near = winner[..., None], []
+        for line, slack in zip(lines, slacks, strict=True):
+            found, allowed = line[path, piece, :, unit], slack[path, :, unit]
+            allowed = allowed + allowed.gather(-1, own)
+            near.append((found - found.gather(-1, own)).abs() <= allowed)
         return near[0] & near[1] & near[2]
 
     def between(self, carried: list[Tensor] | None) -> tuple[Found, Tensor, list[Tensor]]:
         """Changes where pieces meet, winners at the start of each piece (P * K, n), the state."""
         paths, pieces, windows = self.first.shape
-        zero = self.first.new_zeros(1)
-        reached = np.maximum.accumulate(np.where(self.long, np.arange(pieces), -1), axis=1)
-        # For each piece the last one of some length before it; -1 if that is in another stretch.
-        prior = on_device(np.insert(reached[:, :-1], 0, -1, axis=1), zero)
+        number = torch.arange(pieces, device=self.first.device)[:, None]
+        reached = torch.where(self.long, number, -1).cummax(1).values
+        # For each piece the last one that decides before it; -1 if that is in another stretch.
+        prior = functional.pad(reached[:, :-1], (0, 0, 1, 0), value=-1).expand_as(self.last)
         if carried is None:
-            begin = on_device(self.long.argmax(axis=1), zero)
-            start = self.first[torch.arange(paths, device=zero.device), begin]
+            begin = self.long.to(torch.int8).argmax(dim=1).expand(paths, windows)
+            start = self.first.gather(1, begin[:, None])[:, 0]
             carried = [start, torch.ones_like(self.z[:, 0], dtype=torch.bool)]
         else:
             start = carried[0]
-        before = self.last.gather(1, prior.clamp(min=0)[..., None].expand_as(self.last))
-        before = torch.where(prior[..., None] < 0, start[:, None], before)
-        long = on_device(self.long, zero)[..., None]
-        winners = torch.where(long, self.first, before)
+        before = self.last.gather(1, prior.clamp(min=0))
+        before = torch.where(prior < 0, start[:, None], before)
+        winners = torch.where(self.long, self.first, before)
 
         path, piece, unit = (winners != before).nonzero(as_tuple=True)
-        was, now, last = before[path, piece, unit], winners[path, piece, unit], prior[path, piece]
+        was, now, last = (x[path, piece, unit] for x in (before, winners, prior))
         tied = torch.where(
             last[:, None] < 0, carried[1][path, :, unit], self.tied(path, last, unit, was)
         )
         tied = (tied & self.tied(path, piece, unit, now)).any(dim=1)
         path, piece, unit, was, now = (x[~tied] for x in (path, piece, unit, was, now))
         winners[path, piece, unit] = was
+        # One that is still among the largest leaves inside the piece, though it may be at once.
+        z, slack = self.z[path, piece, :, unit], 2 * self.slack[path, :, unit].amax(1)
+        left = z.gather(1, was[:, None])[:, 0] < z.amax(1) - slack
+        self.first[path, piece, unit] = torch.where(left, now, was)
+        path, piece, unit, now = (x[left] for x in (path, piece, unit, now))
         row, order = path * pieces + piece, torch.zeros_like(unit)
         found = (row, self.knots[path, piece], unit, order, now)
 
-        end = on_device(reached[:, -1], zero)
-        row = torch.arange(paths, device=zero.device)
-        winner = torch.where(end[:, None] < 0, carried[0], self.last[row, end])
-        each = (row[:, None], end[:, None], torch.arange(windows, device=zero.device))
-        tied = self.tied(*each, winner).transpose(1, 2)
-        tied = torch.where(end[:, None, None] < 0, carried[1], tied)
+        end = reached[:, -1].expand(paths, windows)
+        row = torch.arange(paths, device=end.device)[:, None]
+        own = self.last.gather(1, end[:, None].clamp(min=0))[:, 0]
+        winner = torch.where(end < 0, carried[0], own)
+        tied = self.tied(row, end, torch.arange(windows, device=end.device), winner).transpose(1, 2)
+        tied = torch.where(end[:, None] < 0, carried[1], tied)
         return found, winners.flatten(0, 1), [winner, tied]
 
     def inside(self) -> Iterator[Found]:
         """Changes inside pieces, from winner to winner."""
         wide, pieces = self.z.shape[2], self.first.shape[1]
-        long = on_device(self.long, self.first)[..., None]
-        path, piece, unit = ((self.first != self.last) & long).nonzero(as_tuple=True)
+        path, piece, unit = ((self.first != self.last) & self.long).nonzero(as_tuple=True)
         now, goal = self.first[path, piece, unit], self.last[path, piece, unit]
         v, s = self.z[path, piece, :, unit], self.slopes[path, piece, :, unit]
         begin, stop = self.knots[path, piece], self.knots[path, piece + 1]
@@ -144,13 +171,15 @@ class _Envelopes:
             ahead = torch.where(faster > 0, (lead / faster).clamp(min=0), torch.inf)
             soonest = ahead.amin(dim=1, keepdim=True)
             following = torch.where(ahead <= soonest + self.short, s, -torch.inf).argmax(dim=1)
-            t = begin + soonest[:, 0]
-            # The winner at the end may be up there already; and rounding may hide its coming.
-            at = torch.stack([following, goal], dim=1)
-            lead = (v + soonest * s).gather(1, at).diff(dim=1)[:, 0].neg()
-            allowed = 2 * slack.gather(1, at).sum(dim=1)
-            there = (lead <= allowed) | (t >= stop) | (order == wide - 1)
-            following = torch.where(there, goal, following)
+            # It counts if it gets ahead of both its neighbours by more than rounding.
+            at = torch.stack([now, following, goal], dim=1)
+            (_, here, there), (before, slope, after) = (
+                x.gather(1, at).unbind(dim=1) for x in (v + soonest * s, s)
+            )
+            over, allowed = here - there, 4 * slack.gather(1, at).amax(dim=1)
+            near = (over <= allowed) | (over / (after - slope) * (slope - before) <= allowed)
+            t = begin + torch.where(near, ahead.gather(1, goal[:, None])[:, 0], soonest[:, 0])
+            following = torch.where(near | (t >= stop) | (order == wide - 1), goal, following)
             yield row, torch.minimum(t, stop), unit, torch.full_like(unit, order), following
             on = (following != goal).nonzero().flatten()
             row, unit, goal, v, s, begin, stop, slack, now = (

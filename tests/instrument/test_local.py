@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from implreg.tracing import Trace, memory, plan, read, stream, trace
+from implreg.tracing import Trace, memory, patched, plan, read, stream, trace
 from implreg.tracing.maps import Channelwise, Mixing, channelwise
+from implreg.tracing.windows import find_wins
 
 
 def conv(n_in: int, n_out: int, size: int = 3, **how: Any) -> nn.Conv2d:
@@ -230,6 +231,96 @@ def test_units_that_switch_at_a_border_between_chunks(monkeypatch: pytest.Monkey
         assert switched(found) == switched(expected)
 
 
+def pooled_twice() -> nn.Module:
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        conv(1, 6), nn.ReLU(), nn.MaxPool2d(2, 1), conv(6, 6), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.LazyLinear(2),
+    ).double()  # fmt: skip
+    net(torch.zeros(1, 1, 20, 20, dtype=torch.float64))
+    return net.requires_grad_(False)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_windows_all_of_which_tie_at_one_time(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half-way the image is black and maps are constant; a pool switches once, if its winner does.
+
+    The times of switches before it are off by rounding over differences of slopes, which is more
+    than rounding of t.
+    """
+    net = pooled_twice()
+    x = drawn(seed, 1, 1, 20, 20)
+    expected, other = each_way(net, (-x, x))
+    alike(expected, other, near=1e-9)
+    near = (expected.t - 0.5).abs() < 1e-8
+    for layer, depth in ((1, 2), (3, 5)):
+        maps = net[:depth](torch.cat([-1e-8 * x, 1e-8 * x]))
+        stride = net[depth].stride
+        entries = functional.unfold(maps.flatten(0, 1)[:, None], 2, stride=stride)
+        before, after = (entries >= entries.amax(1, keepdim=True) - 1e-15).view(
+            2, -1, *entries.shape[1:]
+        )
+        switches = ~(before & after).any(1)
+        unit = expected.unit[near & (expected.layer == layer)]
+        assert sorted(unit.tolist()) == switches.flatten().nonzero().flatten().tolist()
+    monkeypatch.setattr(memory, "_PATCHES", 2**19)
+    assert switched(trace(net, (-x, x))) == switched(expected)
+
+
+def test_paths_that_take_chunks_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long path cut in time, and short ones that go together."""
+    net, shape = made("separable")
+    x = drawn(3, 12, *shape)
+    for size, seed in ((1.5, 0), (2.5, 1), (3.0, 2)):
+        random = torch.Generator().manual_seed(seed)
+        sizes = 10 ** (size * torch.rand(12, 1, 1, 1, generator=random, dtype=torch.float64))
+        both = (x * sizes)[:6], (x * sizes)[6:]
+        monkeypatch.undo()
+        expected, _ = each_way(net, both)
+        for most in (2**17, 2**18, 2**19):
+            monkeypatch.setattr(memory, "_PATCHES", most)
+            alike(next(each_way(net, both)), expected)
+
+
+def test_large_windows_are_taken_in_pieces_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = nn.Sequential(conv(1, 4), nn.ReLU(), nn.AdaptiveMaxPool2d(1), nn.Flatten()).double()
+    both, sizes = (drawn(0, 1, 1, 20, 20), drawn(1, 1, 1, 20, 20)), []
+    expected = next(each_way(net, both))
+
+    def watched(slopes: Tensor, *others: Any) -> Any:
+        sizes.append(slopes.numel())
+        return find_wins(slopes, *others)
+
+    monkeypatch.setattr(patched, "find_wins", watched)
+    monkeypatch.setattr(memory, "_PATCHES", 2**22)
+    alike(next(each_way(net, both)), expected)
+    assert 0 < max(sizes) <= 2**22 / 6 / 8  # bytes, of so many arrays
+
+
+@pytest.mark.parametrize("size", [10, 1e3, 1e5])
+def test_long_paths_of_clipped_units(size: float) -> None:
+    """Entries that rest at a bound tie exactly; a pool switches where none wins on both sides."""
+    torch.manual_seed(0)
+    net = nn.Sequential(conv(1, 3), nn.ReLU6(), nn.MaxPool2d(2), nn.MaxPool2d(2, 1), nn.Flatten())
+    net = net.double().requires_grad_(False)
+    x0, x1 = drawn(0, 2, 1, 1, 12, 12) * size
+    lines = (functional.unfold(net[0](x).transpose(0, 1), 2, stride=2) for x in (x0, x1))
+    start, end = (line.transpose(1, 2).reshape(-1, 4, 1) for line in lines)
+    way, count = end - start, 0
+    for z, s in zip(start, way):
+        bounds = torch.cat([(c - z) / s for c in (0, 6)]).flatten()
+        a, b = torch.combinations(torch.arange(4)).T
+        meets = ((z[b] - z[a]) / (s[a] - s[b])).flatten()
+        t = torch.cat([bounds, meets, torch.tensor([0.0, 1.0], dtype=torch.float64)])
+        t = t[(t >= 0) & (t <= 1)].sort().values
+        middle = z + s * ((t[:-1] + t[1:]) / 2)
+        clipped = middle.clamp(0, 6)
+        wins = clipped == clipped.amax(0)
+        count += int((~(wins[:, :-1] & wins[:, 1:]).any(0)).sum())
+    for found in each_way(net, (x0, x1)):
+        assert int((found.layer == 1).sum()) == count
+
+
 def test_black_pixels_tie_and_do_not_switch() -> None:
     """Windows over a constant background have entries that are equal all along."""
     net, shape = made("pooled")
@@ -335,8 +426,8 @@ def test_progress_is_told_chunk_by_chunk(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize(
     "layer",
     [
-        conv(3, 5, 2, stride=2, padding=1), conv(6, 6, groups=6, dilation=2, padding=2), conv(6, 2, 1),
-        nn.Conv1d(3, 4, 3, padding=1), nn.Conv3d(2, 3, (1, 2, 3), padding=(0, 1, 1)),
+        conv(3, 5, 2, stride=2, padding=1), conv(6, 6, groups=6, dilation=2, padding=2),
+        conv(6, 2, 1), nn.Conv1d(3, 4, 3, padding=1), nn.Conv3d(2, 3, (1, 2, 3), padding=(0, 1, 1)),
         nn.ConvTranspose2d(3, 4, 3, stride=2, output_padding=1),
         nn.ConvTranspose2d(4, 4, 2, groups=4),
     ],
