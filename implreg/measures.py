@@ -338,7 +338,8 @@ def edge_margin(trace: Trace, pairs: Pairs) -> Tensor:
         pairs: the pairs that were traced, with their labels.
 
     Raises:
-        InputError: `pairs` are not those of the trace, or the network has a single output.
+        InputError: `pairs` are not those of the trace, the network has a single output, or some
+            outputs only were kept.
 
     Source: figure 6 of Kubo et al. (2019).
 
@@ -351,6 +352,11 @@ def edge_margin(trace: Trace, pairs: Pairs) -> Tensor:
     [3.0]
     """
     outputs = trace.ends.shape[1]
+    if trace.outputs is not None:
+        raise InputError(
+            f"trace must have all outputs of the network, as labels are among them, got those of "
+            f"outputs={list(trace.outputs)}; trace without outputs=."
+        )
     if (
         len(pairs) != len(trace)
         or outputs < 2

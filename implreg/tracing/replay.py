@@ -27,8 +27,8 @@ def replay(trace: Trace, source: Source, net: nn.Module, output: Output) -> Trac
     """The paths of another network of the same make, see `implreg.Trace.replay`."""
     network = Network(net, source.program.dtype, output)
     program = record(network, source.x0[0], differentiable=True)
-    if source.outputs is not None:
-        program = program.chosen(source.outputs)
+    if trace.outputs is not None:
+        program = program.chosen(trace.outputs)
     if not _alike(program, source.program):
         raise InputError(
             "net must be of the make of the network that was traced, with other numbers at most, "

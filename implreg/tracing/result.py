@@ -32,14 +32,12 @@ class Source:
         x0: where all segments start, (P * N, *input).
         x1: where they end.
         tensors: of the network, and how often each had been written to.
-        outputs: which of all outputs were kept; None for all.
     """
 
     program: Program
     x0: Tensor
     x1: Tensor
     tensors: tuple[tuple[Tensor, int], ...]
-    outputs: tuple[int, ...] | None = None
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         """Become None."""
@@ -71,6 +69,7 @@ class Trace:
         ends: outputs at the end of each path, (P, C).
         lengths: Euclidean length of each segment, by path and then along it, (P * N,).
         layers: qualified names of the layers that `layer` counts.
+        outputs: which entries of what the network returns these are, (C,); None for all.
         source: what was traced, for `certify` and `replay`; None in a trace from a file.
 
     >>> import implreg as ir
@@ -93,6 +92,7 @@ class Trace:
     ends: Tensor
     lengths: Tensor
     layers: tuple[str, ...]
+    outputs: tuple[int, ...] | None = None
     source: Source | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -312,6 +312,8 @@ class Trace:
         if not name.endswith(".npz"):
             raise InputError(f"file must end with .npz, got {name}; name it for example trace.npz.")
         held = {name: getattr(self, name).cpu().numpy() for name in _TENSORS}
+        if self.outputs is not None:
+            held["outputs"] = np.asarray(self.outputs, dtype=np.int64)
         np.savez(name, format=np.int64(_FORMAT), layers=np.asarray(self.layers, dtype=str), **held)
 
     @classmethod
@@ -330,6 +332,7 @@ class Trace:
                 version = int(held["format"])
                 layers = tuple(str(x) for x in held["layers"])
                 tensors = {name: torch.from_numpy(held[name]) for name in _TENSORS}
+                outputs = tuple(held["outputs"].tolist()) if "outputs" in held else None
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             what = getattr(error, "strerror", None) or type(error).__name__
             raise InputError(
@@ -341,10 +344,10 @@ class Trace:
                 f"file must be a trace of format {_FORMAT}, but {name} has format {version}; "
                 f"install the implreg that wrote it, or trace again."
             )
-        return cls(layers=layers, source=None, **tensors)
+        return cls(layers=layers, outputs=outputs, source=None, **tensors)
 
 
-_TENSORS = [f.name for f in fields(Trace) if f.name not in ("layers", "source")]
+_TENSORS = [f.name for f in fields(Trace) if f.type is Tensor]
 
 
 def switch_table(

@@ -267,9 +267,8 @@ class Tracer:
             ends=ends[:lanes][number - 1 :: number],
             lengths=(self.x1 - self.x0).flatten(1).norm(dim=1)[:lanes],
             layers=tuple(self.program.operations[i].name for i in self.program.sites),
-            source=Source(
-                self.program, self.x0[:lanes], self.x1[:lanes], self._tensors, self.outputs
-            ),
+            outputs=self.outputs,
+            source=Source(self.program, self.x0[:lanes], self.x1[:lanes], self._tensors),
         )
 
     def interrupted(self, parts: list[Part]) -> Interrupted:
