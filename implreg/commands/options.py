@@ -26,3 +26,14 @@ def sizes(
             f"must be whole numbers above 0 with commas between them, such as 1,28,28, got {value}."
         )
     return tuple(int(size) for size in value.split(","))
+
+
+def numbers(ctx: click.Context, parameter: click.Parameter, value: str | None) -> list[int] | None:
+    """Callback of an option such as ``281,285``."""
+    if value is None:
+        return None
+    if not all(number.isdecimal() for number in value.split(",")):
+        raise click.BadParameter(
+            f"must be whole numbers with commas between them, such as 281,285, got {value}."
+        )
+    return [int(number) for number in value.split(",")]

@@ -79,6 +79,10 @@ need itself), with the weights' own transforms:
     metavar="N",
     help="Sample each path at N evenly spaced positions instead of following it exactly.",
 )
+@click.option(
+    "--outputs", metavar="NUMBERS", callback=options.numbers,
+    help="Which outputs to keep, from 0, such as 281,285 of a thousand.",
+)  # fmt: skip
 @click.option("--memory", metavar="SIZE", help="What the working set may take, such as 512MB.")
 @click.option("--out", type=_PATH, default=Path("trace"), help="Folder of the results.")
 @click.option("--plot", type=click.IntRange(min=0), default=0, help="Path to draw, counted from 0.")
@@ -97,6 +101,7 @@ def trace_command(
     shape: tuple[int, ...] | None,
     dtype: str,
     points: int | None,
+    outputs: list[int] | None,
     memory: str | None,
     out: Path,
     plot: int,
@@ -140,7 +145,7 @@ def trace_command(
     how: dict[str, Any] = {"dtype": getattr(torch, dtype), "output": output, "memory": memory}
     try:
         if points is None:
-            found = _follow(net, lines, number, plot, how)
+            found = _follow(net, lines, number, plot, how | {"outputs": outputs})
         else:
             found = _sample(net, lines, number, points, plot, how)
     except ArithmeticError as error:
@@ -183,6 +188,8 @@ def _check(ctx: click.Context) -> None:
         raise click.UsageError(
             "--closed is for polylines, which --points cannot sample; leave it out."
         )
+    if asked["outputs"] is not None and asked["points"] is not None:
+        raise click.UsageError("--outputs is for exact paths; leave it out with --points.")
 
 
 def _follow(net: nn.Module, lines: Paths, number: int, plot: int, how: dict[str, Any]) -> _Found:
@@ -283,7 +290,7 @@ def _measured(trace: Trace, lines: object) -> dict[str, float]:
     """All measures, the edge margin among them where the outputs are those of the labels."""
     if isinstance(lines, Pairs):
         classes = 1 + int(max(lines.y0.max(), lines.y1.max()))
-        if trace.ends.shape[1] >= max(classes, 2):
+        if trace.outputs is None and trace.ends.shape[1] >= max(classes, 2):
             return measures.summary(trace, lines)
     return measures.summary(trace)
 

@@ -178,6 +178,17 @@ def test_a_polyline_open_and_closed(folder: Path, call: Callable[..., Done], clo
     assert "1 path with" in done.out
 
 
+def test_some_outputs_of_many(folder: Path, call: Callable[..., Done]) -> None:
+    torch.save(implreg.mlp(64, 20, 10, seed=0), "ten.pt")
+    done = call("trace ten.pt --data digits --count 2 --outputs 7,1")
+    assert done.code == 0, done.err
+    found = implreg.Trace.load(Path("trace/trace.npz"))
+    assert found.outputs == (7, 1) and found.gaps.shape[1] == 2
+    assert "edge margin" not in done.out and "gap deviation" in done.out
+    done = call("trace ten.pt --data digits --outputs 7,10")
+    assert done.code == 1 and "outputs must be a list of whole numbers from 0 to 9" in done.err
+
+
 def test_samples_take_the_shape_that_a_convolution_needs(
     folder: Path, call: Callable[..., Done]
 ) -> None:
@@ -393,6 +404,8 @@ def test_read_shows_the_operations(folder: Path, call: Callable[..., Done]) -> N
         ("small.pt --paths paths.npz --points many", "'many' is not a valid integer"),
         ("small.pt --paths points.npz --points 9", "points.npz holds points of a polyline"),
         ("small.pt --paths points.npz --points 9 --closed", "--closed is for polylines, which"),
+        ("small.pt --paths paths.npz --outputs 1,x", "must be whole numbers with commas"),
+        ("small.pt --paths paths.npz --points 9 --outputs 1", "--outputs is for exact paths"),
         ("small.pt --paths paths.npz --points 9 --plot 3", "--plot must be a path from 0 to 2"),
     ],
 )

@@ -164,6 +164,8 @@ def test_edge_margin() -> None:
         measures.edge_margin(trace(net, (x0, x1)), labelled(x0[:1], x1[:1], [0], [0]))
     with pytest.raises(InputError, match="labels below its 3"):
         measures.edge_margin(trace(net, (x0, x1)), labelled(x0, x1, [0, 3], [1, 2]))
+    with pytest.raises(InputError, match=r"all outputs of the network, .* got those of outputs="):
+        measures.edge_margin(trace(net, (x0, x1), outputs=[2, 0]), labelled(x0, x1, [0, 0], [1, 1]))
 
 
 def test_a_path_without_a_switch() -> None:

@@ -888,14 +888,18 @@ def test_max_pooling_inside_larger_windows_of_equal_entries() -> None:
 
 
 def test_save_and_load(tmp_path: Path) -> None:
-    traced = trace(Mixed(0), images(3, 0))
-    traced.save(tmp_path / "trace.npz")
-    again = Trace.load(tmp_path / "trace.npz")
-    assert again.layers == traced.layers
-    assert again.source is None
-    for field in dataclasses.fields(Trace):
-        if field.name not in ("layers", "source"):
-            assert torch.equal(getattr(again, field.name), getattr(traced, field.name))
+    for outputs in (None, [1, 0]):
+        traced = trace(Mixed(0), images(3, 0), outputs=outputs)
+        traced.save(tmp_path / "trace.npz")
+        again = Trace.load(tmp_path / "trace.npz")
+        assert again.source is None
+        for field in dataclasses.fields(Trace):
+            one, other = getattr(again, field.name), getattr(traced, field.name)
+            if field.name in ("layers", "outputs"):
+                assert one == other
+            elif field.name != "source":
+                assert torch.equal(one, other)
+    assert traced.per_unit_length().outputs == traced[:2].outputs == (1, 0)
 
 
 def test_load_refuses_other_files(tmp_path: Path) -> None:
