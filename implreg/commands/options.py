@@ -19,21 +19,21 @@ def sizes(
     ctx: click.Context, parameter: click.Parameter, value: str | None
 ) -> tuple[int, ...] | None:
     """Callback of an option such as ``1,28,28``."""
-    if value is None:
-        return None
-    if not all(size.isdecimal() and int(size) for size in value.split(",")):
-        raise click.BadParameter(
-            f"must be whole numbers above 0 with commas between them, such as 1,28,28, got {value}."
-        )
-    return tuple(int(size) for size in value.split(","))
+    return _numbers(value, 1, "whole numbers above 0", "1,28,28")
 
 
-def numbers(ctx: click.Context, parameter: click.Parameter, value: str | None) -> list[int] | None:
-    """Callback of an option such as ``281,285``."""
+def places(
+    ctx: click.Context, parameter: click.Parameter, value: str | None
+) -> tuple[int, ...] | None:
+    """Callback of an option such as ``281,285``, counted from 0."""
+    return _numbers(value, 0, "whole numbers", "281,285")
+
+
+def _numbers(value: str | None, least: int, kind: str, example: str) -> tuple[int, ...] | None:
     if value is None:
         return None
-    if not all(number.isdecimal() for number in value.split(",")):
+    if not all(number.isdecimal() and int(number) >= least for number in value.split(",")):
         raise click.BadParameter(
-            f"must be whole numbers with commas between them, such as 281,285, got {value}."
+            f"must be {kind} with commas between them, such as {example}, got {value}."
         )
-    return [int(number) for number in value.split(",")]
+    return tuple(int(number) for number in value.split(","))

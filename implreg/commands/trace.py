@@ -80,7 +80,7 @@ need itself), with the weights' own transforms:
     help="Sample each path at N evenly spaced positions instead of following it exactly.",
 )
 @click.option(
-    "--outputs", metavar="NUMBERS", callback=options.numbers,
+    "--outputs", metavar="NUMBERS", callback=options.places,
     help="Which outputs to keep, from 0, such as 281,285 of a thousand.",
 )  # fmt: skip
 @click.option("--memory", metavar="SIZE", help="What the working set may take, such as 512MB.")
@@ -101,7 +101,7 @@ def trace_command(
     shape: tuple[int, ...] | None,
     dtype: str,
     points: int | None,
-    outputs: list[int] | None,
+    outputs: tuple[int, ...] | None,
     memory: str | None,
     out: Path,
     plot: int,

@@ -25,9 +25,8 @@ from implreg.tracing.patched import Chunk, Full, States
 from implreg.tracing.program import Program
 from implreg.tracing.state import Bools, Floats, Ints, Stretch, flat, on_device, padded
 
-_SHORTEST = (
-    2.0**-30
-)  # of the path, a chunk: what switches at one time, but for rounding, stays together
+# Of the path, a chunk: what switches at one time, but for rounding, stays together.
+_SHORTEST = 2.0**-30
 
 
 class Local:

@@ -9,7 +9,6 @@ from torch import nn
 
 from implreg.figures.display import CATEGORIES
 from implreg.figures.display import number as digits
-from implreg_book.evidence import rules
 from implreg_book.evidence.statistics import Estimate, mean_interval
 from implreg_book.experiments.imagenet import MobileNetV2
 
@@ -187,21 +186,6 @@ def verdict(whole: pd.DataFrame, *, brief: bool = False) -> str:
         where = f"at {lags[0]}" if len(lags) == 1 else f"from {lags[0]} to {lags[-1]}"
         told.append(f"{word} {'it' if i else _WALK} {where} switches")
     return ", ".join(told)
-
-
-def near_one(value: Estimate) -> str:
-    """Whether a ratio is 1 by the margin of the book, in words.
-
-    >>> near_one(Estimate(0.5, 0.4, 0.6, 9)), near_one(Estimate(1.0, 0.99, 1.01, 9))
-    ('below 1', 'equal to 1 by the margin of this book')
-    >>> near_one(Estimate(1.2, 0.9, 1.5, 9))
-    'undecided, its interval is too wide'
-    """
-    if rules.within(value, 1 / rules.SAME, rules.SAME):
-        return "equal to 1 by the margin of this book"
-    if rules.apart(value):
-        return "above 1" if rules.larger(value) else "below 1"
-    return "undecided, its interval is too wide"
 
 
 def merging(exact: Estimate, merged: float) -> str:
