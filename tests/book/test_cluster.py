@@ -225,12 +225,12 @@ def test_a_scheduler_that_starts_again_is_given_again_what_had_not_finished(
 def test_a_scheduler_that_does_not_come_back_leaves_what_had_finished(
     two, log, store, capfd, monkeypatch, aside
 ):
-    monkeypatch.setattr(cluster, "_PATIENCE", 1)
-    monkeypatch.setattr(cluster, "_CONNECT", 1)
     configs = grid_of(60, log, seconds=0.05)
 
     def happens():
         wait_until(lambda: len(log.words()) > 10)
+        monkeypatch.setattr(cluster, "_PATIENCE", 1)  # not before: connecting may take longer
+        monkeypatch.setattr(cluster, "_CONNECT", 1)
         two.end()
 
     happened = aside.submit(happens)
@@ -248,7 +248,8 @@ def test_a_scheduler_that_does_not_come_back_leaves_what_had_finished(
     assert len(log.words()) == begun + 60 - kept
 
 
-def test_without_workers_it_says_so_and_goes_on_when_one_comes(empty, capfd, monkeypatch, aside):
+def two_grids_without_workers(empty, capfd, monkeypatch, aside):
+    """Grids with and without data, both connected and told that there are no workers."""
     monkeypatch.setattr(execute, "_QUIET", 0.1)
     tables = [
         aside.submit(run_all, _experiment.run, grid_of(5), data=data, executor=empty.address)
@@ -262,6 +263,11 @@ def test_without_workers_it_says_so_and_goes_on_when_one_comes(empty, capfd, mon
         return "".join(told).count(sentence) == 2
 
     wait_until(both_told)
+    return tables
+
+
+def test_without_workers_it_says_so_and_goes_on_when_one_comes(empty, capfd, monkeypatch, aside):
+    tables = two_grids_without_workers(empty, capfd, monkeypatch, aside)
     assert not any(table.done() for table in tables)
     empty.work()
     assert_frame_equal(tables[0].result(600), alone(grid_of(5)))
@@ -271,14 +277,9 @@ def test_without_workers_it_says_so_and_goes_on_when_one_comes(empty, capfd, mon
 def test_a_scheduler_that_dies_while_it_has_no_workers_is_given_up(
     empty, monkeypatch, capfd, aside
 ):
-    monkeypatch.setattr(execute, "_QUIET", 0.1)
-    monkeypatch.setattr(cluster, "_PATIENCE", 1)
+    tables = two_grids_without_workers(empty, capfd, monkeypatch, aside)
+    monkeypatch.setattr(cluster, "_PATIENCE", 1)  # not before: connecting may take longer
     monkeypatch.setattr(cluster, "_CONNECT", 1)
-    tables = [
-        aside.submit(run_all, _experiment.run, grid_of(5), data=data, executor=empty.address)
-        for data in (None, Data())
-    ]
-    wait_until(lambda: "has no workers" in capfd.readouterr().err)
     empty.end()
     for table in tables:
         with pytest.raises(LostWorkers, match="did not come back within 1 s"):

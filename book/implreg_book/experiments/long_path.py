@@ -13,6 +13,7 @@ from implreg_book.evidence.statistics import Estimate, mean_interval
 from implreg_book.experiments.imagenet import MobileNetV2
 
 NOT_TESTED = "not tested"
+WEIGHTS = {"imagenet": "trained on ImageNet", "random": "with random weights"}
 _WALK = "that of a random walk with the same gaps"
 _THREE = ["exact", "low", "high"]
 _LABELS = {  # the classes of ImageNet that the photographs are taken for
@@ -23,6 +24,25 @@ _LABELS = {  # the classes of ImageNet that the photographs are taken for
 _CLOTHES = (
     "T-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot",
 )  # fmt: skip
+
+
+def compared(network: str, points: int) -> tuple[str, str]:
+    """What figure 1 here shares with that of the program, and what not, in words.
+
+    >>> compared("random", 12)[1]
+    'MobileNetV2 with random weights, ...; items of clothing ...; 12 positions instead of 1,000'
+    """
+    same = "a straight path; all 1,000 outputs, not normalised; slopes with biases and shifts; "
+    same += "single precision; two samples of different classes"
+    other = f"MobileNetV2 {WEIGHTS[network]}, not the ResNet-152 of Microsoft Research; "
+    if network == "imagenet":
+        same += ", resized to a square by bicubic interpolation without a crop"
+        other += "photographs of scikit-learn, not of ImageNet, and their colours by its deviations"
+    else:
+        other += "items of clothing instead of photographs"
+    if points == 1000:
+        return f"{same}; 1,000 positions", other
+    return same, f"{other}; {points:,} positions instead of 1,000"
 
 
 def label(network: str, output: int) -> str:
@@ -94,7 +114,7 @@ def per_window(windows: pd.DataFrame) -> pd.DataFrame:
 
 def switches(windows: pd.DataFrame) -> Estimate:
     """How many the whole path has, from windows spread evenly over it."""
-    return mean_interval(per_window(windows).density)
+    return mean_interval(per_window(windows).density).map(lambda x: max(x, 0.0))
 
 
 def gap_deviation(windows: pd.DataFrame) -> Estimate:
@@ -178,9 +198,7 @@ def verdict(whole: pd.DataFrame, *, brief: bool = False) -> str:
         return f"not told apart from {_WALK}" if runs else NOT_TESTED
     if brief:
         words = list(dict.fromkeys(word for word, _ in out))
-        return (
-            f"{words[0]} {_WALK}" if len(words) == 1 else f"first {', then '.join(words)} {_WALK}"
-        )
+        return f"{'first ' * (len(words) > 1)}{', then '.join(words)} {_WALK}"
     told = []
     for i, (word, lags) in enumerate(out):
         where = f"at {lags[0]}" if len(lags) == 1 else f"from {lags[0]} to {lags[-1]}"
