@@ -1,8 +1,11 @@
+from . import chapters as chapters
 from . import experiments as experiments
 from . import figures as figures
+from . import parameters as parameters
 from . import press as press
 from . import runs as runs
 from . import widgets as widgets
+from .chapters.telling import tell as tell
 from .evidence import claims as claims
 from .evidence import comparisons as comparisons
 from .evidence import correlation as correlation

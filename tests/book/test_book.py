@@ -31,7 +31,7 @@ from _project import CONFIG, PARAMETERS, Done, Project
 from implreg_book.press import execute, provenance, site
 from implreg_book.press import notebook as notebooks
 from implreg_book.press.address import Address
-from implreg_book.press.chapters import load_book, parse_value
+from implreg_book.press.chapters import load_book
 from implreg_book.press.page import stage_chapter
 from implreg_book.press.plan import Step, Task, experiment_of, plan, store_of
 from implreg_book.press.why import changes
@@ -131,7 +131,7 @@ def test_bad_input_is_one_sentence_and_runs_nothing(
 )
 def test_typed_values_are_taken_as_meant(one: Project, name: str, text: str, value: object) -> None:
     chapter = load_book(one.root).chapter("alpha")
-    parsed = parse_value(chapter, name, text)
+    parsed = chapter.parse(name, text)
     assert parsed == value
     assert type(parsed) is type(value)
 

@@ -20,7 +20,7 @@ pytest.importorskip("bs4", reason="the tests of pages need the extra test: pip i
 from _project import PARAMETERS, Done, Project
 from bs4 import BeautifulSoup
 from implreg_book.press import sweep
-from implreg_book.press.chapters import load_book, parse_values
+from implreg_book.press.chapters import load_book
 from implreg_book.press.execute import Shared, run
 from implreg_book.settings import SCHEDULER, STORE
 
@@ -179,7 +179,7 @@ def test_bad_input_is_one_sentence_and_runs_nothing(
 def test_values_are_taken_as_meant(
     project: Project, name: str, text: str, values: list[object]
 ) -> None:
-    parsed = parse_values(load_book(project.root).chapter("alpha"), name, text)
+    parsed = load_book(project.root).chapter("alpha").parse_several(name, text)
     assert parsed == values
     assert [type(v) for v in parsed] == [type(v) for v in values]
 

@@ -14,14 +14,13 @@ from tabulate import tabulate
 
 from implreg.errors import InputError, prepare_folder
 from implreg_book.commands import options
+from implreg_book.parameters.schema import Values
 from implreg_book.press.address import find_address
 from implreg_book.press.chapters import (
     CHAPTERS_PARAMETER,
     Book,
     Chapter,
-    Values,
     load_book,
-    parse_value,
 )
 from implreg_book.press.execute import Outcome, keep_runs, run_chapters
 from implreg_book.press.notebook import ChapterError, check_output_file, run_chapter
@@ -41,10 +40,14 @@ def list_chapters() -> None:
     book = load_book(Path())
     for chapter in book.chapters.values():
         click.echo(f"{chapter.name}: {chapter.title}")
+        if cost := chapter.cost({}):
+            click.echo(f"  {cost} of CPU time without stored results")
         rows = [
-            (f"  {p.name}", p.type, repr(p.default), p.help) for p in chapter.parameters.values()
+            (f"  {p.name}", p.type, repr(p.default), p.sentence, chapter.cost_of(p.name))
+            for p in chapter.parameters.values()
         ]
-        click.echo(tabulate(rows, tablefmt="plain") if rows else "  (no parameters)")
+        heads = ("  parameter", "type", "default", "meaning; what it may be", "one more takes")
+        click.echo(tabulate(rows, heads, tablefmt="plain") if rows else "  (no parameters)")
         click.echo()
     click.echo(f"profiles: {', '.join(book.profiles)}")
 
@@ -77,6 +80,8 @@ def run(
     target = check_output_file(output or build_dir / "run" / chosen.source.name)
     keep_runs(build_dir / "runs")
     options.tell_kernels(scheduler, results, book.root)
+    if cost := chosen.cost(values):
+        click.echo(f"{chapter} takes about {cost} of CPU time where nothing is stored or kept.")
     start = time.monotonic()
     try:
         run_chapter(
@@ -262,7 +267,7 @@ def _explain(task: Task) -> None:
 def _values(
     book: Book, chapter: Chapter, profile: str, given: tuple[tuple[str, str], ...]
 ) -> Values:
-    typed: dict[str, Any] = {name: parse_value(chapter, name, text) for name, text in given}
+    typed: dict[str, Any] = {name: chapter.parse(name, text) for name, text in given}
     return book.values(chapter, profile, typed)
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 from implreg.errors import InputError
 from implreg_book.evidence import rules
 from implreg_book.evidence.rules import Outcome as Outcome
-from implreg_book.evidence.statistics import FISHER, Estimate, simultaneous
+from implreg_book.evidence.statistics import FISHER, NONE, Estimate, simultaneous
 
 MIME = "application/vnd.implreg.verdict+json"
 
@@ -140,24 +140,38 @@ class Verdict:
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
         claim = CLAIMS[self.claim]
-        lines = {
-            "Test": claim.test,
-            "Found": f"{self.quantity}: {self.effect} (95 % interval, {self.effect.n} "
-            f"{self.independent}); {self.scope}.",
-        }
-        if self.details:
-            lines["In full"] = self.details
+        lines = {"Test": claim.test}
+        if self.outcome is Outcome.NOT_TESTED:
+            lines["Not tested"] = f"{self.details}; {self.scope}."
+        else:
+            lines["Found"] = (
+                f"{self.quantity}: {self.effect} (95 % interval, {self.effect.n} "
+                f"{self.independent}); {self.scope}."
+            )
+            if self.details:
+                lines["In full"] = self.details
         body = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in lines.items())
         kind = self.outcome.name.lower().replace("_", "-")
         title = f"{claim.id}. {claim.statement}"
         return {
-            "text/plain": f"{title} {self.outcome}: {lines['Found']}",
+            "text/plain": f"{title} {self.outcome}: {list(lines.values())[1]}",
             "text/markdown": f"**{title}** *{self.outcome}*\n\n"
             + "\n\n".join(f"{name}: {text}" for name, text in lines.items()),
             "text/html": f'<div class="claim claim-{kind}"><p class="claim-title">{escape(title)} '
             f'<strong class="claim-verdict">{self.outcome}</strong></p><dl>{body}</dl></div>',
             MIME: self.to_dict(),
         }
+
+
+def not_tested(claim: str, why: str, *, scope: str) -> Verdict:
+    """What is said of a claim where the networks that it is about are not there.
+
+    Args:
+        claim: its id.
+        why: there is nothing to test, such as "no network reached the loss".
+        scope: what would have been tested.
+    """
+    return Verdict(claim, Outcome.NOT_TESTED, NONE, "nothing", scope, why)
 
 
 def generalises(ratios: Mapping[str, Estimate], *, scope: str) -> Verdict:

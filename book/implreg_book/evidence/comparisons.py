@@ -1,14 +1,11 @@
 """Conditions compared with a reference, seed by seed, with intervals for many tests at once."""
 
-import math
 from collections.abc import Mapping
 
 import pandas as pd
 
 from implreg.errors import InputError
-from implreg_book.evidence.statistics import Estimate, ratio, simultaneous
-
-NONE = Estimate(math.nan, math.nan, math.nan, 0)
+from implreg_book.evidence.statistics import NONE, Estimate, ratio, simultaneous
 
 
 def paired_ratios(

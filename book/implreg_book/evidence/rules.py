@@ -16,6 +16,7 @@ from implreg_book.evidence.statistics import Estimate
 # margin is a factor, so that a ratio and its inverse are judged alike.
 SAME = 1.1
 WITHIN = f"within {100 * (SAME - 1):.0f} %"  # the larger of two exceeds the smaller by no more
+UNTRAINED = 0.25  # mean share of training samples that are wrong above which nothing was learned
 WEAK = 0.1  # rank correlations below it are next to none, or opposite
 
 
@@ -26,6 +27,7 @@ class Outcome(StrEnum):
     CORRECTED = "supported with a correction"
     NOT_SUPPORTED = "not supported"
     UNDECIDED = "undecided"
+    NOT_TESTED = "not tested"
 
 
 def larger(estimate: Estimate, than: float = 1.0) -> bool:
@@ -55,6 +57,19 @@ def same(estimate: Estimate, to: float = 1.0) -> bool:
     (True, False)
     """
     return within(estimate, to / SAME, to * SAME)
+
+
+def trained(errors: Iterable[float]) -> bool:
+    """Whether networks have learned enough for what is said of trained ones.
+
+    Args:
+        errors: share of training samples that each gets wrong at the end.
+
+    >>> trained([0.1, 0.2]), trained([0.92]), trained([math.nan]), trained([])
+    (True, False, False, False)
+    """
+    found = list(errors)
+    return bool(found) and sum(found) / len(found) <= UNTRAINED
 
 
 def decide(support: bool, against: bool) -> Outcome:

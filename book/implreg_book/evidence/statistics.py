@@ -32,6 +32,8 @@ class Estimate:
 
         The space inside the brackets does not break, so that an interval stays on one line.
         """
+        if not self.n:
+            return "no run"
         spec = spec or "#.3g"
         value, low, high = (
             f"{x:{spec}}".removesuffix(".").replace("-", "−")
@@ -45,6 +47,9 @@ class Estimate:
     def map(self, function: Callable[[float], float]) -> "Estimate":
         """The estimate of an increasing function of the value."""
         return Estimate(function(self.value), function(self.low), function(self.high), self.n)
+
+
+NONE = Estimate(math.nan, math.nan, math.nan, 0)  # of no run
 
 
 def tail(tests: int = 1) -> float:

@@ -1,41 +1,36 @@
 """What the book is made of: chapters with typed parameters, and profiles that set them."""
 
 import ast
-import difflib
-import math
 import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import nbformat
 import papermill
 import yaml
 
 from implreg.errors import InputError
+from implreg_book.parameters.registry import find
+from implreg_book.parameters.schema import (
+    TYPES,
+    Parameter,
+    Parameters,
+    Value,
+    Values,
+    fits,
+    in_time,
+    named,
+    parse,
+    parse_several,
+)
 from implreg_book.runs.dependencies import Root, Sources
 
-Value = int | float | str | bool | list[int] | list[float] | list[str]
-Values = dict[str, Value]
-T = TypeVar("T")
-
-PLAIN = {"int": (int,), "float": (float, int), "str": (str,), "bool": (bool,)}
-TYPES = (*PLAIN, "list[int]", "list[float]", "list[str]")
 DEFAULT_PROFILE = "default"
 # The parameter of a chapter that reads other chapters: the folder where they lie, executed.
 CHAPTERS_PARAMETER = "chapters"
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One line ``name: type = default  # help`` of a chapter's parameter cell."""
-
-    name: str
-    type: str
-    default: Value
-    help: str
 
 
 @dataclass(frozen=True)
@@ -47,8 +42,41 @@ class Chapter:
     title: str
     notebook: nbformat.NotebookNode
     parameters: dict[str, Parameter]
+    schema: type[Parameters] | None  # how its parameters go together
     reads_chapters: bool
     also_imports: tuple[str, ...]  # by what it starts as a program of its own
+
+    def parameter(self, name: str) -> Parameter:
+        """Return the parameter called `name`, else raise `InputError`."""
+        return named(f"parameter of chapter {self.name}", name, self.parameters)
+
+    def parse(self, name: str, text: str) -> Value:
+        """Return the value that a user typed as `text` for a parameter."""
+        return parse(self.name, self.parameter(name), text)
+
+    def parse_several(self, name: str, text: str) -> list[Value]:
+        """Return the values that a user typed, with commas between them, for a parameter."""
+        return parse_several(self.name, self.parameter(name), text)
+
+    def cost_of(self, name: str) -> str:
+        """What one more of a parameter takes in CPU time, "" if that is not known or nothing."""
+        seconds = self.schema.unit_cost(name) if self.schema else 0.0
+        return in_time(seconds) if seconds else ""
+
+    def cost(self, values: Mapping[str, Any]) -> str:
+        """What the chapter takes in CPU time without stored results, "" if that is not known."""
+        return in_time(self.schema.of(values).cost()) if self.schema else ""
+
+    def checked(self, values: Mapping[str, Any]) -> Values:
+        """Return `values`, each of its type and allowed, and all going together.
+
+        Raises:
+            InputError: one is not, or they do not.
+        """
+        typed = {n: self.parameter(n).typed(self.name, value) for n, value in values.items()}
+        if self.schema is not None:
+            self.schema.of(typed)
+        return typed
 
 
 @dataclass(frozen=True)
@@ -63,7 +91,7 @@ class Book:
 
     def chapter(self, name: str) -> Chapter:
         """Return the chapter called `name`, else raise `InputError`."""
-        return _named("chapter", name, self.chapters)
+        return named("chapter", name, self.chapters)
 
     def values(self, chapter: Chapter, profile: str, given: Mapping[str, Any]) -> Values:
         """Return what `profile`, and above it `given`, set for `chapter`, checked.
@@ -71,8 +99,8 @@ class Book:
         Parameters that neither of them sets keep the default of the chapter's own cell and are
         not in the result.
         """
-        own = _named("profile", profile, self.profiles).get(chapter.name, {})
-        return own | _checked(chapter, given)
+        own = named("profile", profile, self.profiles).get(chapter.name, {})
+        return chapter.checked(own | dict(given))
 
 
 def load_book(root: Path) -> Book:
@@ -106,48 +134,6 @@ def load_book(root: Path) -> Book:
     return book
 
 
-def parse_value(chapter: Chapter, name: str, text: str) -> Value:
-    """Return the value that a user typed as `text` for parameter `name` of `chapter`."""
-    parameter = _parameter(chapter, name)
-    value = text
-    with suppress(yaml.YAMLError):
-        value = yaml.safe_load(text)
-    if parameter.type == "str" and not isinstance(value, str):
-        value = text
-    return _typed(chapter, parameter, value)
-
-
-def parse_values(chapter: Chapter, name: str, text: str) -> list[Value]:
-    """Return the values that a user typed with commas between them, whole numbers also as ``0:10``.
-
-    A range ends before its last number, as Python's do, and may have a third number, its step.
-    """
-    parameter = _parameter(chapter, name)
-    loader = yaml.BaseLoader if parameter.type in ("str", "list[str]") else yaml.SafeLoader
-    if parameter.type == "int":
-        text = ",".join(map(_counted, text.split(",")))
-    try:
-        values = yaml.load(f"[{text}]", loader)
-    except yaml.YAMLError as error:
-        raise InputError(
-            f"parameter {name} of chapter {chapter.name} must have values with commas between "
-            f"them, got {text!r}; pass such as {parameter.default!r},{parameter.default!r}."
-        ) from error
-    if not values:
-        raise InputError(
-            f"parameter {name} of chapter {chapter.name} must have at least one value, got "
-            f"{text!r}; name some."
-        )
-    return [_typed(chapter, parameter, value) for value in values]
-
-
-def _counted(text: str) -> str:
-    """Return ``0:3`` as ``0,1,2``, and anything but a range of whole numbers as it is."""
-    if not re.fullmatch(r"\s*-?\d+:-?\d+(:-?[1-9]\d*)?\s*", text):
-        return text
-    return ",".join(map(str, range(*map(int, text.split(":")))))
-
-
 def _load_chapter(source: Path, sources: Sources) -> Chapter:
     try:
         notebook = nbformat.read(source, as_version=4)
@@ -160,12 +146,17 @@ def _load_chapter(source: Path, sources: Sources) -> Chapter:
     prose = "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown")
     heading = re.search(r"^# (.*)", prose, re.MULTILINE)
     metadata = notebook.metadata.get("implreg", {})
+    schema, found = find(source.stem), _load_parameters(source, notebook)
+    if schema is not None:
+        _check_cell(source, notebook, schema)
+        found = schema.schema()
     return Chapter(
         name=source.stem,
         source=source,
         title=heading[1].strip() if heading else source.stem,
         notebook=notebook,
-        parameters=_load_parameters(source, notebook),
+        parameters=found,
+        schema=schema,
         reads_chapters=bool(metadata.get("reads_chapters", False)),
         also_imports=_load_modules(source, metadata.get("also_imports", []), sources),
     )
@@ -209,13 +200,30 @@ def _load_parameters(source: Path, notebook: nbformat.NotebookNode) -> dict[str,
         default: Any = None
         with suppress(ValueError, SyntaxError):
             default = ast.literal_eval(text)
-        if not _fits(kind, default):
+        if not fits(kind, default):
             raise InputError(
                 f"parameter {name} of {source.name} must have a plain {kind} as its default, "
                 f"got {text}; write one."
             )
         parameters[name] = Parameter(name, kind, default, entry["help"])
     return parameters
+
+
+def _check_cell(source: Path, notebook: nbformat.NotebookNode, schema: type[Parameters]) -> None:
+    """Refuse a cell of parameters that says anything else than the schema."""
+    cell = next(c for c in notebook.cells if "parameters" in c.metadata.get("tags", []))
+    ours, theirs = cell.source.strip().splitlines(), schema.cell().splitlines()
+    for line in theirs:
+        if line not in ours:
+            raise InputError(
+                f"the cell of parameters of {source.name} must say what {schema.__module__} does, "
+                f"but lacks the line `{line}`; write it there, or change it here."
+            )
+    if ours != theirs:
+        raise InputError(
+            f"the cell of parameters of {source.name} must have the {len(theirs)} lines of "
+            f"{schema.__module__} in their order, got {len(ours)}; write it so."
+        )
 
 
 def _load_profiles(path: Path, book: Book) -> dict[str, dict[str, Values]]:
@@ -233,60 +241,10 @@ def _load_profiles(path: Path, book: Book) -> dict[str, dict[str, Values]]:
             try:
                 chapter = book.chapter(str(name))
                 checked = _mapping(f"chapter {name} must map parameters to values", given)
-                values[chapter.name] = _checked(chapter, checked)
+                values[chapter.name] = chapter.checked(checked)
             except InputError as error:
                 raise InputError(f"{where}: {error}") from error
     return profiles
-
-
-def _checked(chapter: Chapter, values: Mapping[str, Any]) -> Values:
-    return {
-        name: _typed(chapter, _parameter(chapter, name), value) for name, value in values.items()
-    }
-
-
-def _parameter(chapter: Chapter, name: str) -> Parameter:
-    return _named(f"parameter of chapter {chapter.name}", name, chapter.parameters)
-
-
-def _typed(chapter: Chapter, parameter: Parameter, value: object) -> Value:
-    if "float" in parameter.type:
-        value = _number(value)
-    if not _fits(parameter.type, value):
-        raise InputError(
-            f"parameter {parameter.name} of chapter {chapter.name} must be of type "
-            f"{parameter.type}, got {value!r}; pass a value such as {parameter.default!r}."
-        )
-    return value  # type: ignore[return-value]
-
-
-def _number(value: object) -> object:
-    """Return whole numbers, and 1e-3 that YAML takes for text, as numbers with a point."""
-    if isinstance(value, list):
-        return [_number(entry) for entry in value]
-    if type(value) in (str, int):
-        with suppress(ValueError):
-            return float(value)  # type: ignore[arg-type]
-    return value
-
-
-def _fits(kind: str, value: object) -> bool:
-    if kind.startswith("list["):
-        inner = kind.removeprefix("list[").removesuffix("]")
-        return isinstance(value, list) and all(_fits(inner, entry) for entry in value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return False
-    return type(value) in PLAIN[kind]
-
-
-def _named(what: str, name: str, among: Mapping[str, T]) -> T:
-    if name in among:
-        return among[name]
-    close = difflib.get_close_matches(name, among, n=1)
-    hint = f"did you mean {close[0]}?" if close else "choose one of them."
-    raise InputError(
-        f"there is no {what} {name!r}, only {', '.join(among) or 'none at all'}; {hint}"
-    )
 
 
 def _mapping(rule: str, value: object) -> dict[Any, Any]:

@@ -16,7 +16,8 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from implreg.errors import InputError, prepare_folder
-from implreg_book.press.chapters import Chapter, Values
+from implreg_book.parameters.schema import Values
+from implreg_book.press.chapters import Chapter
 
 STARTS = 3  # times that a kernel is started before it is given up
 START_TIMEOUT = 120  # seconds until a kernel must answer

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from implreg_book.press.chapters import CHAPTERS_PARAMETER, Chapter, Values
+from implreg_book.parameters.schema import Values
+from implreg_book.press.chapters import CHAPTERS_PARAMETER, Chapter
 from implreg_book.runs.dependencies import LIBRARIES, Sources, digest, versions
 from implreg_book.runs.machine import commit, hardware
 from implreg_book.settings import results_folder
@@ -60,6 +61,9 @@ def _results(modules: Collection[str]) -> dict[str, str]:
     }
 
 
+_PARAMETERS = ("parameter", "value", "meaning", "may be", "one more takes")
+
+
 def describe_run(
     chapter: Chapter, values: Values, *, root: Path, profile: str, inputs: Inputs, seconds: float
 ) -> dict[str, Any]:
@@ -92,7 +96,7 @@ def section(chapter: Chapter, run: Mapping[str, Any]) -> str:
         "run": f"`{run['key'][:16]}`",
     }
     parameters = [
-        (f"`{p.name}`", f"`{run['parameters'][p.name]}`", p.help)
+        (f"`{p.name}`", f"`{run['parameters'][p.name]}`", p.help, p.range, chapter.cost_of(p.name))
         for p in chapter.parameters.values()
     ]
     return "\n".join(
@@ -102,7 +106,7 @@ def section(chapter: Chapter, run: Mapping[str, Any]) -> str:
             "",
             *table(("what", "value"), rows.items()),
             "",
-            *(table(("parameter", "value", "meaning"), parameters) if parameters else ()),
+            *(table(_PARAMETERS, parameters) if parameters else ()),
             "",
             "This command makes the same numbers and pictures again:",
             "",

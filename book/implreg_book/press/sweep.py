@@ -16,7 +16,8 @@ from pandas.api.types import is_object_dtype
 from tqdm import tqdm
 
 from implreg.errors import InputError
-from implreg_book.press.chapters import Book, Chapter, Value, Values, parse_values
+from implreg_book.parameters.schema import Value, Values
+from implreg_book.press.chapters import Book, Chapter
 from implreg_book.press.execute import Shared, run_steps
 from implreg_book.press.notebook import beside, glued
 from implreg_book.press.plan import Step, find, store_of
@@ -52,7 +53,7 @@ def steps_of(
         build: folder of all results.
 
     Raises:
-        InputError: the chapter reads other chapters.
+        InputError: the chapter reads other chapters, or values do not go together.
     """
     if chapter.reads_chapters:
         raise InputError(
@@ -60,10 +61,11 @@ def steps_of(
             f"choose one that does not."
         )
     store, sources = store_of(build), Sources(Root(book.root))
-    every = [
-        find(store, chapter, fixed | dict(zip(grid, chosen, strict=True)), {}, sources)
+    combinations = [
+        chapter.checked(fixed | dict(zip(grid, chosen, strict=True)))
         for chosen in product(*grid.values())
     ]
+    every = [find(store, chapter, values, {}, sources) for values in combinations]
     return list({step.key: step for step in every}.values())
 
 
@@ -114,7 +116,7 @@ def parse_grid(chapter: Chapter, given: Sequence[tuple[str, str]]) -> dict[str, 
                 f"parameter {name} must be given once, got it again with {text}; put all its "
                 f"values into one -p, with commas between them."
             )
-        grid[name] = parse_values(chapter, name, text)
+        grid[name] = chapter.parse_several(name, text)
     return grid
 
 

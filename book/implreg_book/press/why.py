@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from implreg_book.press.chapters import Chapter, Values
+from implreg_book.parameters.schema import Values
+from implreg_book.press.chapters import Chapter
 from implreg_book.press.provenance import Inputs
 
 FEW = 3  # names in a sentence

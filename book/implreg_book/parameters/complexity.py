@@ -1,0 +1,22 @@
+"""Parameters of the chapter "Complexity measures"."""
+
+from dataclasses import dataclass
+
+from implreg_book.parameters import common
+from implreg_book.parameters.schema import parameter
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameters(common.Ablation):
+    """The networks of the chapters on starts and optimisers, and some with noisy labels."""
+
+    chapter = "complexity"
+    seconds = 2200
+
+    widths: tuple[int, ...] = parameter(
+        (4, 8, 16, 32, 64, 128, 256, 512), "hidden units, with noisy labels", **common.WIDTHS
+    )
+    random_labels: tuple[float, ...] = parameter(
+        (0.2, 0.6), "shares of labels that are random there", **common.SHARES
+    )
+    resamples: int = parameter(3000, "of the bootstrap", low=100, high=1_000_000)
