@@ -7,6 +7,16 @@ from pathlib import Path
 from implreg.figures.display import variables
 
 JS = Path(__file__).parent / "js"
+# JupyterLab would take arrow keys for moves between cells, and d d would delete the cell. It looks
+# at the focused element alone.
+_NOTEBOOK = """
+export default { render(context) {
+  context.el.addEventListener("focusin", ({ target }) => {
+    target.setAttribute("data-lm-suppress-shortcuts", "true");
+  });
+  return EXPLORER.render(context);
+} };
+"""
 _IMPORT = re.compile(r'^import (\{[^}]*\}) from "\./([\w-]+)\.js";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:function\*?|const|class) (\w+))", re.MULTILINE)
 
@@ -18,7 +28,7 @@ def notebook_module(name: str, folder: Path = JS) -> str:
         name: of the explorer's JavaScript module.
         folder: that holds it; what it imports may lie there or beside those of this package.
     """
-    return f"{modules(name, folder=folder)}\nexport default {{ render: {scope(name)}.render }};\n"
+    return f"{modules(name, folder=folder)}\n{_NOTEBOOK.replace('EXPLORER', scope(name))}"
 
 
 @cache

@@ -280,9 +280,8 @@ def test_they_fit_a_phone(browser, show, make):
 def test_notebook_modules_have_no_imports_and_one_export(name):
     module = notebook_module(name, JS)
     assert not re.search(r"^\s*import ", module, re.MULTILINE)
-    assert re.findall(r"^export .*", module, re.MULTILINE) == [
-        f"export default {{ render: {scope(name)}.render }};"
-    ]
+    assert len(re.findall(r"^export ", module, re.MULTILINE)) == 1
+    assert f"return {scope(name)}.render(context);" in module
 
 
 @pytest.mark.parametrize(

@@ -375,9 +375,8 @@ def test_on_paper_there_is_the_picture(browser, show):
 def test_notebook_modules_have_no_imports_and_one_export():
     module = notebook_module("path")
     assert not re.search(r"^\s*import ", module, re.MULTILINE)
-    assert re.findall(r"^export .*", module, re.MULTILINE) == [
-        f"export default {{ render: {scope('path')}.render }};"
-    ]
+    assert len(re.findall(r"^export ", module, re.MULTILINE)) == 1
+    assert f"return {scope('path')}.render(context);" in module
     assert {path.suffix for path in JS.iterdir()} == {".js", ".css"}
 
 
