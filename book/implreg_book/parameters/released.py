@@ -15,8 +15,12 @@ class Parameters(common.WithData):
 
     dataset: str = parameter("fashion-mnist", "data set of all networks", **common.DATA)
     train: int = parameter(1000, "training samples", **common.TRAIN)
+    # Of few units all are off at both ends of some path, where nothing can be normalised.
     widths: tuple[int, ...] = parameter(
-        (64, 256, 1024, 4096), "hidden units of the perceptrons", most=6, **common.WIDTHS
+        (64, 256, 1024, 4096),
+        "hidden units of the perceptrons",
+        most=6,
+        **common.WIDTHS | {"low": 32},
     )
     seeds: int = parameter(
         20, "independent perceptrons of each width, with their own pairs", share=0.5, **common.SEEDS
@@ -39,9 +43,11 @@ class Parameters(common.WithData):
         14, "pixels to which their images are resized; 0 leaves them", **common.SIDE
     )
     convolutions: int = parameter(3, "of the VGG-like network", low=3, high=8)
-    vgg_factor: float = parameter(0.25, "of its channels and dense layers", **common.FACTOR)
+    vgg_factor: float = parameter(
+        0.25, "of its channels and dense layers", **common.FACTOR | {"low": 0.1}
+    )
     depth: int = parameter(10, "of the ResNet", low=10, high=154)
-    resnet_factor: float = parameter(0.25, "of its channels", **common.FACTOR)
+    resnet_factor: float = parameter(0.25, "of its channels", **common.FACTOR | {"low": 0.1})
     conv_epochs: int = parameter(60, "of training both", **common.EPOCHS)
     conv_pairs: int = parameter(8, "pairs per convolutional network", **common.PAIRS)
     conv_seeds: int = parameter(
