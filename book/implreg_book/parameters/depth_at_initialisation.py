@@ -20,7 +20,9 @@ class Parameters(common.WithData):
         share=1,
         **common.DATA,
     )
-    side: int = parameter(14, "larger images are resized to this many pixels", low=8, high=64)
+    side: int = parameter(
+        14, "all images but the digits are resized to it", low=8, high=64, unit="pixels"
+    )
     convolutions: tuple[int, ...] = parameter(
         common.VGG, "of the VGG-like networks", low=3, high=8, least=2, order="rising"
     )
@@ -30,7 +32,10 @@ class Parameters(common.WithData):
     depths: tuple[int, ...] = parameter(
         (10, 16, 22), "of the ResNets", low=10, high=154, least=2, order="rising"
     )
-    resnet_factor: float = parameter(0.25, "of their channels; 1 in the paper", **common.FACTOR)
+    # Below 0.05 two stages would have equally many channels, and the second's shortcut no stride.
+    resnet_factor: float = parameter(
+        0.25, "of their channels; 1 in the paper", **common.FACTOR | {"low": 0.05}
+    )
     seeds: int = parameter(
         20, "independent networks of each kind, each with its own pairs", share=1, **common.SEEDS
     )
