@@ -7,6 +7,8 @@ from implreg_book.parameters.schema import Parameters as Base
 from implreg_book.parameters.schema import parameter
 
 _LAYERS: common.Rules = {"low": 1, "high": 50, "unit": "hidden layers"}
+# In narrower networks whole layers fall silent: they do not switch, and are no wide ones.
+_WIDE: common.Rules = common.WIDTH | {"low": 16}
 _WEIGHTS: common.Rules = {"low": 0.01, "high": 10}
 
 
@@ -20,20 +22,29 @@ class Parameters(Base):
     depths: tuple[int, ...] = parameter(
         (1, 2, 3, 6, 12), "hidden layers of plain networks", order="rising", least=2, **_LAYERS
     )
-    middle: int = parameter(3, "hidden layers of the networks of all other settings", **_LAYERS)
-    width: int = parameter(256, "units of each hidden layer", **common.WIDTH)
+    middle: int = parameter(
+        3, "hidden layers of the networks of all other settings", **_LAYERS | {"low": 2}
+    )
+    width: int = parameter(256, "units of each hidden layer", **_WIDE)
     angles: tuple[float, ...] = parameter(
         (0.05, 0.7854, 1.5708, 2.3562, 3.0),
         "between the samples",
         unit="radians",
-        low=0.001,
+        low=0.01,
         high=3.14,
         order="rising",
+        most=6,
     )
     norms: tuple[float, ...] = parameter(
-        (1.0, 2.0), "of the second sample, over that of the first", low=0.01, high=100
+        (1.0, 2.0),
+        "of the second sample, over that of the first",
+        low=0.01,
+        high=100,
+        order="distinct",
     )
-    networks: int = parameter(200, "independent networks per setting", share=0.9, **common.SEEDS)
+    networks: int = parameter(
+        200, "independent networks per setting", share=0.9, **common.SEEDS | {"low": 4}
+    )
     groups: int = parameter(10, "into which they are divided for intervals", low=2, high=1000)
     sigma_b: float = parameter(
         0.5, "deviation of the hidden biases, where there are any", **_WEIGHTS
@@ -49,19 +60,20 @@ class Parameters(Base):
     )
     branch: float = parameter(0.5, "scale of the branches of residual blocks", low=0.01, high=10)
     narrow: int = parameter(
-        16, "units per layer of networks for which the limit is far", **common.WIDTH
+        16, "units per layer of networks for which the limit is far", **_WIDE | {"low": 8}
     )
-    narrow_networks: int = parameter(2000, "how many of these", low=2, high=100_000)
+    narrow_networks: int = parameter(2000, "how many of these", low=4, high=100_000)
     widths: tuple[int, ...] = parameter(
-        (64, 128, 256, 512), "for the dependence on width", **common.WIDTHS
+        (64, 128, 256, 512), "for the dependence on width", **common.WIDTHS | {"low": 16}
     )
     inputs: int = parameter(20, "dimension of the samples", low=2, high=10_000)
     outputs: int = parameter(10, "outputs of the networks", low=1, high=1000)
     seed: int = parameter(0, "of the first network", **common.SEED)
 
     def together(self) -> None:
-        """Refuse groups without two networks each."""
+        """Refuse groups without two networks each, and angles that are written alike."""
         for name in ("networks", "narrow_networks"):
-            self.require(
-                name, getattr(self, name) >= self.groups, f"be at least groups, {self.groups}"
-            )
+            rule = f"be at least twice groups, {2 * self.groups}"
+            self.require(name, getattr(self, name) >= 2 * self.groups, rule)
+        written = {f"{angle:.2f}" for angle in self.angles}
+        self.require("angles", len(written) == len(self.angles), "differ by 0.01 or more")
