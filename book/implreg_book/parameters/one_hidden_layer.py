@@ -29,7 +29,9 @@ class Parameters(Base):
     sigma_bs: tuple[float, ...] = parameter(
         (0.0, 0.5), "deviations of the hidden biases", low=0, high=10, order="distinct"
     )
-    networks: int = parameter(300, "independent networks per setting", share=0.8, **common.SEEDS)
+    networks: int = parameter(
+        300, "independent networks per setting", share=0.8, **common.SEEDS | {"low": 2}
+    )
     width: int = parameter(256, "units of each hidden layer", **common.WIDTH)
     inputs: int = parameter(20, "dimension of the samples", low=2, high=10_000)
     outputs: int = parameter(10, "outputs of the networks", low=1, high=1000)
@@ -41,3 +43,10 @@ class Parameters(Base):
     walk_angle: float = parameter(1.5, "between the two samples of their pairs", **_ANGLE)
     walk_norm: float = parameter(2.0, "of the second sample, over that of the first", **_NORM)
     pairs: int = parameter(64, "pairs per network for the random walk", **common.PAIRS)
+
+    def together(self) -> None:
+        """Refuse norms and deviations of biases that are written alike in the tables."""
+        for name in ("norms", "sigma_bs"):
+            values = getattr(self, name)
+            written = {f"{value:g}" for value in values}
+            self.require(name, len(written) == len(values), "differ in their first six digits")
