@@ -56,6 +56,6 @@ def tables_of(grids: Grids) -> dict[str, pd.DataFrame]:
 
 
 def share_missing(grids: Grids) -> float:
-    """Which part of all runs would have to be computed, from 0 to 1."""
+    """Which part of all runs would have to be computed, from 0 to 1; all, if there are no grids."""
     runs = sum(len(grid.configs) for grid in grids.values())
-    return sum(grid.missing() for grid in grids.values()) / runs if runs else 0.0
+    return sum(grid.missing() for grid in grids.values()) / runs if runs else 1.0
