@@ -49,7 +49,8 @@ def told(chapter: str, found: Any) -> dict[str, str]:
     for name, text in numbers.items():
         assert not _RAW.search(text), f"{name}: {text}"
     for draw in getattr(module, "FIGURES", {}).values():
-        assert draw(found).alt.strip() and not _RAW.search(draw(found).alt)
+        alt = draw(found).alt
+        assert alt.strip() and not _RAW.search(alt), alt
     for make in getattr(module, "TABLES", {}).values():
         made = make(found)
         shown = made.data if hasattr(made, "data") else made

@@ -192,7 +192,16 @@ def ratio(above: Sequence[float] | pd.Series, below: Sequence[float] | pd.Series
             f"above and below must be positive numbers of the same seeds, got {a.tolist()} and "
             f"{b.tolist()}; pair them and leave out zeros."
         )
-    return mean_interval(np.log(a / b)).map(math.exp)
+    return mean_interval(np.log(a / b)).map(bounded_exp)
+
+
+def bounded_exp(x: float) -> float:
+    """The exponential, without an overflow: an end of an interval of two seeds may be huge.
+
+    >>> bounded_exp(0.0), bounded_exp(1e4) < math.inf
+    (1.0, True)
+    """
+    return math.exp(min(x, 700.0))
 
 
 @dataclass(frozen=True)
@@ -216,7 +225,7 @@ def _fisher(correlation: float) -> float:
 
 
 LINEAR = Scale(float, float)
-LOG = Scale(math.log, math.exp)  # of ratios
+LOG = Scale(math.log, bounded_exp)  # of ratios
 FISHER = Scale(_fisher, math.tanh, normal=True)  # of correlations
 
 
