@@ -5,6 +5,11 @@ from dataclasses import dataclass
 from implreg_book.parameters import common
 from implreg_book.parameters.schema import parameter
 
+# Narrower networks often give zero for a sample, by which growth cannot be measured.
+_NARROWEST = 32
+# Faster, convolutional networks reach numbers in a few steps that no trace can follow.
+_CONV_RATE = common.RATE | {"high": 1}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Training(common.WithData):
@@ -13,7 +18,10 @@ class Training(common.WithData):
     dataset: str = parameter("fashion-mnist", "data set of all networks", **common.DATA)
     train: int = parameter(2000, "training samples of the perceptrons", share=0.2, **common.TRAIN)
     widths: tuple[int, ...] = parameter(
-        (64, 128, 256, 512, 1024), "their hidden units", most=6, **common.WIDTHS
+        (64, 128, 256, 512, 1024),
+        "their hidden units",
+        most=6,
+        **common.WIDTHS | {"low": _NARROWEST},
     )
     seeds: int = parameter(
         5, "independent networks of each kind, each with its own pairs", share=1, **common.SEEDS
@@ -25,7 +33,7 @@ class Training(common.WithData):
     batch: int = parameter(128, "samples per step", **common.BATCH)
     measure_at: tuple[int, ...] = parameter(
         (0, 1, 2, 5, 10, 20, 40, 70, 100),
-        "epochs; training ends with the last",
+        "epochs from 0 to the last of training",
         order="rising",
         least=2,
         **common.WARMUP,
@@ -46,22 +54,24 @@ class Training(common.WithData):
     convolutions: tuple[int, ...] = parameter(
         (3, 5), "of the VGG-like networks", low=3, high=8, order="rising"
     )
-    vgg_factor: float = parameter(0.25, "of their channels and dense layers", **common.FACTOR)
-    vgg_rate: float = parameter(0.05, "their learning rate", **common.RATE)
+    vgg_factor: float = parameter(
+        0.25, "of their channels and dense layers", **common.FACTOR | {"low": 0.05}
+    )
+    vgg_rate: float = parameter(0.05, "their learning rate", **_CONV_RATE)
     depths: tuple[int, ...] = parameter(
         (10, 16), "of the ResNets", low=10, high=154, order="rising", most=6
     )
-    resnet_factor: float = parameter(0.25, "of their channels", **common.FACTOR)
-    resnet_rate: float = parameter(0.05, "their learning rate", **common.RATE)
+    resnet_factor: float = parameter(0.25, "of their channels", **common.FACTOR | {"low": 0.2})
+    resnet_rate: float = parameter(0.05, "their learning rate", **_CONV_RATE)
     conv_measure_at: tuple[int, ...] = parameter(
-        (0, 5, 15, 40, 100), "epochs for both", order="rising", least=2, **common.WARMUP
+        (0, 5, 15, 40, 100), "such epochs for both", order="rising", least=2, **common.WARMUP
     )
     conv_pairs: int = parameter(
         8, "pairs of each kind per convolutional network", share=0.6, **common.PAIRS
     )
 
     def together(self) -> None:
-        """Refuse what the data set does not have, and sizes that no such network has."""
+        """Refuse what the data set does not have, sizes that no such network has, and no start."""
         self.check_train("dataset", "train")
         self.check_train("dataset", "conv_train")
         self.check_side("dataset", "side", least=common.VGG_SIDE)
@@ -69,6 +79,9 @@ class Training(common.WithData):
         classes = common.DATASETS[self.dataset].classes
         self.check_pairs("pairs", self.train, classes)
         self.check_pairs("conv_pairs", self.conv_train, classes)
+        for name in ("measure_at", "conv_measure_at"):
+            start = getattr(self, name)[0]
+            self.require(name, start == 0, "begin with 0, before the first step")
 
 
 @dataclass(frozen=True, kw_only=True)
