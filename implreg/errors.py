@@ -3,7 +3,13 @@
 import errno
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
+
+_PART = ".part"  # of a file that is not in its place yet
+_FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
 
 
 class InputError(ValueError):
@@ -21,11 +27,41 @@ def prepare_folder(folder: Path) -> Path:
         return folder
 
 
-def explain_os_error(error: OSError, place: object) -> str:
+@contextmanager
+def writing(place: object) -> Iterator[None]:
+    """Let an `OSError` name `place`, unless it names a file itself that a user knows.
+
+    That a disk is full is noticed when a file is written, and then no file is named.
+    """
+    try:
+        yield
+    except OSError as error:
+        named = str(error.filename2 or error.filename or _PART)
+        if named.endswith(_PART) and error.errno is not None:
+            error.filename, error.filename2 = str(place), None
+        raise
+
+
+def write_whole(path: Path, content: bytes | memoryview) -> None:
+    """Write so that `path` holds either what it did or `content`, never half of it.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    part = path.with_name(f".{uuid4().hex}{_PART}")
+    with writing(path):
+        try:
+            part.write_bytes(content)
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def explain_os_error(error: OSError, place: object = "a file") -> str:
     """Return one sentence for a file or folder, by default `place`, that cannot be written."""
-    where = error.filename or place
-    if error.errno == errno.ENOSPC:
-        return f"the disk is full, {where} could not be written; free some space and try again."
+    where = error.filename2 or error.filename or place  # of two that where it should have gone
+    if full := _FULL.get(error.errno or 0):
+        return f"{full}, {where} could not be written; free some space and try again."
     return f"{where} could not be written ({error.strerror or error}); choose another folder."
 
 

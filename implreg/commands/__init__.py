@@ -96,6 +96,6 @@ def main() -> int:
         click.echo(f"Error: {error}", err=True)
         return 1
     except OSError as error:
-        click.echo(f"Error: {explain_os_error(error, '_build')}", err=True)
+        click.echo(f"Error: {explain_os_error(error)}", err=True)
         return 1
     return code if isinstance(code, int) else 0

@@ -19,7 +19,7 @@ import implreg
 from implreg import measures
 from implreg.commands import INTERRUPTED, options
 from implreg.datasets import KINDS, ORIGINS
-from implreg.errors import explain_os_error, prepare_folder
+from implreg.errors import prepare_folder, writing
 from implreg.figures import Figure, plot_path, plot_samples
 from implreg.files import import_network, read_network, read_paths
 from implreg.sampled import sample
@@ -137,10 +137,7 @@ def trace_command(
         raise click.UsageError(
             f"--plot must be a path from 0 to {number - 1}, got {plot}; choose one of these."
         )
-    try:
-        prepare_folder(out)  # before hours of work, not after
-    except OSError as error:
-        raise click.ClickException(explain_os_error(error, out)) from error
+    prepare_folder(out)  # before hours of work, not after
     read = time.monotonic()
     how: dict[str, Any] = {"dtype": getattr(torch, dtype), "output": output, "memory": memory}
     try:
@@ -303,19 +300,15 @@ def _write_figure(figure: Figure, part: Path) -> None:
 
 def _replace_results(out: Path, write: Callable[[Path], None]) -> list[str]:
     """Replace the results in `out` by what `write` writes into the folder that it is given."""
-    try:
-        with tempfile.TemporaryDirectory(dir=out, prefix=".writing-") as folder:
-            part = Path(folder)
-            write(part)
-            for name in _FILES:
-                (out / name).unlink(missing_ok=True)  # of an earlier trace
-            names = [name for name in _FILES if (part / name).exists()]
-            for name in names:
-                os.replace(part / name, out / name)
-            return names
-    except OSError as error:
-        error.filename = None  # of a file that is gone by now
-        raise click.ClickException(explain_os_error(error, out)) from error
+    with writing(out), tempfile.TemporaryDirectory(dir=out, prefix=".writing-") as folder:
+        part = Path(folder)
+        write(part)
+        for name in _FILES:
+            (out / name).unlink(missing_ok=True)  # of an earlier trace
+        names = [name for name in _FILES if (part / name).exists()]
+        for name in names:
+            os.replace(part / name, out / name)
+        return names
 
 
 def _counted(number: int) -> str:

@@ -2,16 +2,14 @@
 
 import io
 import json
-import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import torch
 
-from implreg.errors import InputError
+from implreg.errors import InputError, write_whole
 
 
 def restore(path: Path, what: str) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
@@ -56,10 +54,6 @@ def save(
     Raises:
         OSError: the file cannot be written; one that was there is as before.
     """
-    part = path.with_name(f".{path.name}.{uuid4().hex}.part")
-    try:
-        with part.open("wb") as file:
-            torch.save({"what": what, "ensemble": state, "rows": json.dumps(rows)}, file)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    content = io.BytesIO()  # torch hides why it cannot write to a file
+    torch.save({"what": what, "ensemble": state, "rows": json.dumps(rows)}, content)
+    write_whole(path, content.getbuffer())

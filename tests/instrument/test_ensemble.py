@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from _processes import PROCESSES
+from _processes import PROCESSES, small_files
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -633,6 +633,15 @@ def test_checkpoint_in_a_folder_that_cannot_be_written(tmp_path):
         assert one_sentence(explain_os_error(caught.value, place))
         assert training.epoch == 0  # nothing was trained for nothing
     assert [f.name for f in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_checkpoint_that_its_disk_does_not_take_is_named(tmp_path):
+    training, epochs = changed("nothing")
+    with pytest.raises(OSError) as caught, small_files():
+        training.follow(lambda i, net: {}, epochs, checkpoint=tmp_path / "training.pt")
+    told = f"{tmp_path}/training.pt could not be written (File too large)"
+    assert explain_os_error(caught.value).startswith(told)
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), KeyboardInterrupt()])
