@@ -1,6 +1,5 @@
 """The pipeline, on throwaway books; papermill, the kernels and Jupyter Book are the real ones."""
 
-import errno
 import importlib.metadata
 import json
 import os
@@ -26,7 +25,7 @@ import yaml
 
 pytest.importorskip("papermill", reason="the pipeline needs the book: pip install ./book")
 
-from _processes import as_in_a_terminal, wait_until
+from _processes import as_in_a_terminal, on_small_disks, wait_until
 from _project import CONFIG, PARAMETERS, Done, Project
 from implreg_book.press import execute, provenance, site
 from implreg_book.press import notebook as notebooks
@@ -38,7 +37,7 @@ from implreg_book.press.why import changes
 from implreg_book.runs.dependencies import LIBRARIES, Root, Sources, required
 
 from implreg import commands
-from implreg.errors import InputError, explain_os_error
+from implreg.errors import InputError
 
 pytestmark = pytest.mark.pages
 ROOT = Path(__file__).resolve().parents[2]
@@ -192,13 +191,6 @@ def test_list_shows_chapters_parameters_and_profiles(
     assert re.search(r"width +int +512 +hidden units", done.out)
     assert re.search(r"widths +list\[int\] +\[64, 256\] +hidden units of each network", done.out)
     assert "profiles: default, smoke" in done.out
-
-
-def test_a_full_disk_is_named() -> None:
-    error = OSError(errno.ENOSPC, "No space left on device")
-    assert explain_os_error(error, Path("_build")) == (
-        "the disk is full, _build could not be written; free some space and try again."
-    )
 
 
 # What makes a chapter run again.
@@ -632,8 +624,8 @@ def test_a_kernel_that_does_not_start_is_started_again(
         return start
 
     def run() -> None:
-        output = one.root / "out.ipynb"
-        notebooks.run_chapter(chapter, {}, output, root=one.root, label=None, cell_timeout=60)
+        output, failed = one.root / "out.ipynb", one.root / "failed.ipynb"
+        notebooks.run_chapter(chapter, {}, output, failed, label=None, cell_timeout=60)
 
     monkeypatch.setattr(notebooks.papermill, "execute_notebook", fails(notebooks.STARTS - 1))
     run()
@@ -718,6 +710,57 @@ def test_ctrl_c_stops_the_kernel_and_keeps_what_had_finished(project: Project) -
     assert project.statuses() == {"quick": "unchanged", "slow": "ran"}
 
 
+def test_a_run_that_fails_or_is_stopped_leaves_the_notebook_of_the_run_before(
+    project: Project, call: Callable[..., Done]
+) -> None:
+    target, failed = Path("_build/run/alpha.ipynb"), Path("_build/run/failed/alpha.ipynb")
+
+    def errors() -> list[str]:
+        cells = nbformat.read(failed, as_version=4).cells
+        return [output.get("ename", "") for cell in cells for output in cell.get("outputs", [])]
+
+    project.toc("alpha")
+    project.chapter("alpha", "print('so far')\nraise ValueError('no')")
+    done = call("run", "alpha")
+    assert done.code == 1
+    assert done.err.splitlines()[-2:] == [
+        "Error: chapter alpha failed: cell code raised ValueError: no",
+        f"Its notebook is {failed}.",
+    ]  # fmt: skip
+    assert errors() == ["", "ValueError"] and not target.exists()
+
+    project.chapter("alpha", "print('fine')")
+    assert call("run", "alpha").code == 0
+    good = target.read_bytes()
+    assert b"fine" in good and not failed.exists()
+
+    project.chapter("alpha", "raise KeyError")
+    done = call("run", "alpha")
+    assert done.err.splitlines()[-2:] == [
+        f"Its notebook is {failed}.", f"{target} was left as it is.",
+    ]  # fmt: skip
+    assert errors() == ["KeyError"] and target.read_bytes() == good
+
+    project.chapter("alpha", "import pathlib, time; pathlib.Path('here').touch(); time.sleep(100)")
+    command = subprocess.Popen(
+        [sys.executable, "-m", "implreg", "run", "alpha"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        preexec_fn=as_in_a_terminal,
+    )
+    wait_until(lambda: command.poll() is not None or Path("here").exists())
+    command.send_signal(signal.SIGINT)
+    _, err = command.communicate(timeout=600)
+    assert command.returncode == 130 and "Traceback" not in err
+    assert err.split("\n")[-6:] == [
+        "Chapter alpha was stopped.", f"Its notebook is {failed}.",
+        f"{target} was left as it is.", "", "Interrupted.", "",
+    ]  # fmt: skip
+    assert errors() == [] and target.read_bytes() == good
+    assert {path.name for path in target.parent.iterdir()} == {"alpha.ipynb", "failed"}
+
+
 def test_a_disk_that_takes_no_more_is_one_sentence(project: Project) -> None:
     project.chapter("large", "print('x' * 100_000)")
     project.toc("large")
@@ -730,8 +773,42 @@ def test_a_disk_that_takes_no_more_is_one_sentence(project: Project) -> None:
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000)),
     )
     assert done.returncode == 1
-    assert "could not be written (File too large); choose another folder." in done.stderr
+    assert done.stderr.splitlines()[-1] == (
+        f"Error: {project.root}/_build/run/large.running.ipynb could not be written (File too "
+        f"large); choose another folder."
+    )
+    assert not list(project.root.glob("_build/run/*"))
     assert "Traceback" not in done.stderr
+
+
+FULL = """
+import sys, tempfile
+from implreg.commands import main
+
+tempfile.gettempdir()  # chosen before it is full
+with open(f"{sys.argv.pop(1)}/filled", "wb", buffering=0) as file:
+    file.write(bytes(10**5))
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("full", ["notebooks", "temporary", "store", "_build"])
+def test_a_full_disk_is_told_by_the_folder_that_is_on_it(project: Project, full: str) -> None:
+    project.chapter("alpha", "")
+    project.toc("alpha")
+    for name in {full, "temporary"}:
+        (project.root / name).mkdir()
+    words = ["book"] if full in ("store", "_build") else ["run", "alpha", "-o", "notebooks/a.ipynb"]
+    done = subprocess.run(
+        [*on_small_disks(project.root / full), sys.executable, "-c", FULL, full, *words],
+        capture_output=True,
+        text=True,
+        env=environment() | {"TMPDIR": str(project.root / "temporary"), "IMPLREG_STORE": "store"},
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    told = re.findall("the disk is full, (.*) could not be written; free some", done.stderr)
+    assert [(project.root / path).relative_to(project.root).parts[0] for path in told] == [full]
 
 
 def test_the_command_that_a_page_shows_makes_the_run_again(one: Project) -> None:
@@ -765,7 +842,6 @@ def executed(
     notebook.metadata["implreg"] = provenance.describe_run(
         chapter,
         values or {},
-        root=project.root,
         profile=profile,
         inputs=inputs or {},
         seconds=41.0,

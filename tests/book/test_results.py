@@ -4,6 +4,7 @@ import json
 import math
 import os
 import random
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
@@ -13,8 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from _processes import PROCESSES
-from implreg_book.runs import run_all
+from _processes import PROCESSES, small_files
+from implreg_book.runs import Store, run_all
 from implreg_book.runs.keys import Origin
 from implreg_book.runs.results import Kept, canonical, read_results, record, write_results
 from implreg_book.settings import RECORD, RESULTS, results_folder
@@ -138,6 +139,18 @@ def test_short_grids_are_not_recorded(
     monkeypatch.setenv(RECORD, str(tmp_path / "results"))
     run_all(run, configs, workers=1)
     assert not (tmp_path / "results").exists()
+
+
+def test_results_that_their_disk_does_not_take_are_named_and_runs_are_kept(
+    tmp_path: Path, worth: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(RECORD, str(tmp_path / "results"))
+    configs = [Config(str(tmp_path / "log"), seed, epochs=tuple(range(100))) for seed in range(16)]
+    with ThreadPoolExecutor(1) as thread, small_files(6_000), pytest.raises(OSError) as caught:
+        run_all(run, configs, store=tmp_path / "store", executor=thread)
+    assert Path(caught.value.filename).parent == tmp_path / "results"
+    assert not [*(tmp_path / "results").iterdir()]
+    assert len(Store(tmp_path / "store").entries()) == 16
 
 
 def test_every_type_comes_back(tmp_path: Path) -> None:

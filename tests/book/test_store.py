@@ -14,17 +14,22 @@ from pathlib import Path
 from uuid import uuid4
 
 import _experiment
+import fsspec
 import numpy as np
 import pandas as pd
 import pytest
 from _experiment import Config, Log
-from _processes import PROCESSES, wait_until
+from _processes import PROCESSES, on_small_disks, wait_until
+from fsspec.implementations.dirfs import DirFileSystem
+from fsspec.implementations.local import LocalFileSystem
 from hypothesis import example, given
 from hypothesis import strategies as st
 from implreg_book.runs import RunsFailed, Store, run_all
 from implreg_book.runs.store import Damaged
 from implreg_book.runs.tables import decode, encode
 from pandas.testing import assert_frame_equal
+
+from implreg.errors import InputError
 
 FOLDER = Path(__file__).parents[1]
 KEY = "0123456789abcdef" * 2
@@ -173,6 +178,52 @@ def test_a_store_can_be_wherever_fsspec_has_a_file_system(url, tmp_path, log, th
     assert len(Store(place).entries()) == 2 and not Store(place).debris()
 
 
+class Buckets(DirFileSystem):
+    """As s3fs: paths begin with a bucket, which is made along with a folder in it."""
+
+    protocol = "buckets"
+    cachable = False
+    top = ""
+
+    def __init__(self):
+        super().__init__(self.top, LocalFileSystem(auto_mkdir=True))
+
+
+@pytest.fixture
+def buckets(tmp_path, monkeypatch):
+    """The folder of all buckets, with one that is called mine."""
+    (tmp_path / "buckets" / "mine").mkdir(parents=True)
+    monkeypatch.setattr(Buckets, "top", str(tmp_path / "buckets"))
+    fsspec.register_implementation("buckets", Buckets, clobber=True)
+    return tmp_path / "buckets"
+
+
+def test_a_bucket_that_is_not_there_is_refused_and_not_made(buckets, log, threads):
+    config = Config(1, log=log)
+    for place in ("buckets://mime/runs", "buckets://mime"):
+        with pytest.raises(InputError) as e:
+            run_all(_experiment.run, [config], store=place, executor=threads)
+        assert str(e.value) == (
+            f"store must be in a bucket that exists, got {place}, but no bucket mime can be found; "
+            f"make it, or name another."
+        )
+    assert not log.words() and os.listdir(buckets) == ["mine"]
+    for place in ("buckets://mine/runs", "buckets://mine"):
+        table = run_all(_experiment.run, [config], store=place, executor=threads)
+        assert_frame_equal(run_all(_experiment.run, [config], store=place), table)
+    assert log.words() == ["1", "1"] and not Store("buckets://mine").debris()
+
+
+def test_a_host_that_is_not_there_is_refused():
+    class NoHost(DirFileSystem):
+        def __init__(self):
+            raise OSError(-2, "Name or service not known")
+
+    fsspec.register_implementation("nohost", NoHost, clobber=True)
+    with pytest.raises(InputError, match=r"fsspec can open, got nohost://a \(\[Errno -2\] Name or"):
+        Store("nohost://a")
+
+
 @pytest.fixture
 def nobody():
     """What can write only where everybody can; root becomes another user."""
@@ -230,10 +281,6 @@ def call(numbers):
 def kept():
     return {path: path.read_bytes() for path in folder.rglob("*.parquet")}
 
-def mount(*options):
-    subprocess.run(["mount", "-t", "tmpfs", *options, "tmpfs", str(folder)], check=True)
-
-mount("-o", "size=64k")
 table = call(range(4))
 before = kept()
 assert len(before) == 4
@@ -245,7 +292,7 @@ assert before.items() <= full.items() and 4 < len(full) < 40, len(full)
 store = Store(folder / "store")
 assert all(isinstance(content, bytes) for _, content in store.read(store.entries()))
 assert not store.debris()
-mount("-o", "remount,size=4m")
+subprocess.run(["mount", "-o", "remount,size=4m", str(folder)], check=True)
 assert call(range(40)).equals(table)
 assert len(kept()) == 40 and full.items() <= kept().items()
 assert call(range(40)).equals(table)
@@ -260,15 +307,8 @@ def test_a_disk_that_runs_full_is_named_while_the_table_is_complete_and_the_rest
     """On a small file system that ends with its process."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    for user in ([], ["--user", "--map-root-user"]):
-        alone = ["unshare", *user, "--mount"]
-        probe = [*alone, "mount", "-t", "tmpfs", "tmpfs", str(disk)]
-        if shutil.which("unshare") and subprocess.run(probe, capture_output=True).returncode == 0:
-            break
-    else:
-        pytest.skip("a full disk needs unshare of util-linux, as root or with user namespaces.")
-    done = subprocess.run([*alone, sys.executable, "-c", FULL, str(disk)], cwd=FOLDER, text=True,
-                          capture_output=True)  # fmt: skip
+    command = [*on_small_disks(disk), sys.executable, "-c", FULL, str(disk)]
+    done = subprocess.run(command, cwd=FOLDER, text=True, capture_output=True)
     assert done.returncode == 0, done.stderr
     missing = 40 - int(done.stdout)
     assert f"A finished run is not kept: the disk is full, {disk}/store" in done.stderr

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import click
+import nbformat
 from filelock import FileLock, Timeout
 from tabulate import tabulate
 
-from implreg.errors import InputError, prepare_folder
+from implreg.errors import InputError, prepare_folder, write_whole, writing
 from implreg_book.commands import options
 from implreg_book.parameters.schema import Values
 from implreg_book.press.address import find_address
@@ -78,24 +79,25 @@ def run(
     if chosen.reads_chapters:
         values = {CHAPTERS_PARAMETER: str(build_dir / "executed")} | values
     target = check_output_file(output or build_dir / "run" / chosen.source.name)
+    failed = target.parent / "failed" / target.name
+    running = target.with_suffix(".running.ipynb").resolve()
     keep_runs(build_dir / "runs")
     options.tell_kernels(scheduler, results, book.root)
     if cost := chosen.cost(values):
         click.echo(f"{chapter} takes about {cost} of CPU time where nothing is stored or kept.")
     start = time.monotonic()
     try:
-        run_chapter(
-            chosen,
-            values,
-            target.resolve(),
-            root=book.root,
-            label=chosen.name,
-            cell_timeout=cell_timeout,
+        executed = run_chapter(
+            chosen, values, running, failed.resolve(), label=chosen.name, cell_timeout=cell_timeout
         )
-    except ChapterError as error:
-        raise click.ClickException(
-            f"chapter {chapter} failed: {error}\nIts notebook is {target}."
-        ) from error
+    except (ChapterError, KeyboardInterrupt) as error:
+        left = f"\nIts notebook is {failed}." if failed.exists() else ""
+        left += f"\n{target} was left as it is." if target.exists() else ""
+        if isinstance(error, ChapterError):
+            raise click.ClickException(f"chapter {chapter} failed: {error}{left}") from error
+        click.echo(f"Chapter {chapter} was stopped.{left}", err=True)
+        raise
+    write_whole(target, nbformat.writes(executed).encode())
     click.echo(f"{target} was written in {time.monotonic() - start:.0f} s.")
 
 
@@ -153,10 +155,11 @@ def book(
     with _alone(build_dir):
         outcomes = _run(task, fresh=results == "write", cell_timeout=cell_timeout)
         try:
-            state = _build(task, outcomes)
-            if pdf:
-                click.echo("making the PDF")
-                click.echo(f"The PDF is {build_pdf(task, outcomes)}")
+            with writing(task.build):
+                state = _build(task, outcomes)
+                if pdf:
+                    click.echo("making the PDF")
+                    click.echo(f"The PDF is {build_pdf(task, outcomes)}")
         except (KeyboardInterrupt, OSError):
             click.echo(_kept(outcomes), err=True)
             raise

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import nbformat
 
-from implreg.errors import InputError, prepare_folder
+from implreg.errors import InputError, prepare_folder, writing
 from implreg_book.commands import options
 from implreg_book.press import sweep as sweeps
 from implreg_book.press.chapters import Chapter, load_book
@@ -67,7 +67,8 @@ def sweep(
     click.echo(f"{chosen.name}: {len(steps):,} runs")
     shared = Shared({}, profile, cell_timeout, variables=None if scheduler else inherited())
     results = sweeps.run_sweep(steps, shared, build_dir, scheduler=scheduler, workers=workers)
-    _write(chosen, list(grid), results, target)
+    with writing(target):
+        _write(chosen, list(grid), results, target)
     failed = [result.error for _, result in results if isinstance(result, Failure)]
     finished = len(steps) - len(failed)
     click.echo(f"{target} has the table of {finished:,} runs; open {target / 'index.html'}")

@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Literal
 import nbformat
 from tqdm import tqdm
 
-from implreg.errors import InputError, explain_os_error, prepare_folder
+from implreg.errors import InputError, explain_os_error, prepare_folder, write_whole
 from implreg_book.press.chapters import Chapter
 from implreg_book.press.notebook import ChapterError, run_chapter
 from implreg_book.press.plan import Run, Step, Task, experiment_of, plan, prune, store_of
 from implreg_book.press.provenance import Inputs, describe_run, run_inputs
 from implreg_book.press.why import input_changes
 from implreg_book.runs.dependencies import Root, Sources, versions
-from implreg_book.runs.files import write_whole
 from implreg_book.runs.store import Store
 from implreg_book.settings import CHECKPOINTS, SCHEDULER, STORE, VARIABLES
 
@@ -116,14 +115,14 @@ def run_steps(
                 yield step, result
 
 
-def run(name: str, shared: Shared) -> bytes:
+def run(key: str, shared: Shared) -> bytes:
     """Execute a chapter and return its notebook, which remembers the run.
 
     Raises:
         ChapterError: a cell failed, or took too long, or a module was edited while it ran.
         InputError: this worker has other code than the client.
     """
-    step = shared.steps[name]
+    step = shared.steps[key]
     chapter, upstream = step.chapter, step.inputs["upstream"]
 
     def inputs() -> Inputs:
@@ -137,35 +136,20 @@ def run(name: str, shared: Shared) -> bytes:
     _set_variables(shared.variables)
     start = monotonic()
     with TemporaryDirectory(prefix="implreg-") as folder:
-        output = (shared.build or Path(folder)) / "running" / chapter.source.name
+        build, name = shared.build or Path(folder), chapter.source.name
+        label = chapter.name if len(shared.steps) == 1 else None
         try:
-            prepare_folder(output.parent)
-            run_chapter(
-                chapter,
-                step.values,
-                output,
-                root=Path(),
-                label=chapter.name if len(shared.steps) == 1 else None,
-                cell_timeout=shared.cell_timeout,
+            running, failed = prepare_folder(build / "running") / name, build / "failed" / name
+            executed = run_chapter(
+                chapter, step.values, running, failed, label=label, cell_timeout=shared.cell_timeout
             )
-            now = inputs()
-            if told := "; ".join(input_changes(step.inputs, now)):
-                raise ChapterError(f"{told} while it ran; the same command runs it again.")
-            executed = nbformat.read(output, as_version=4)
         except OSError as error:
-            raise ChapterError(explain_os_error(error, output)) from error
-        except ChapterError:
-            if shared.build is not None and output.exists():
-                os.replace(output, prepare_folder(shared.build / "failed") / output.name)
-            raise
-        output.unlink()
+            raise ChapterError(explain_os_error(error)) from error
+    now = inputs()
+    if told := "; ".join(input_changes(step.inputs, now)):
+        raise ChapterError(f"{told} while it ran; the same command runs it again.")
     executed.metadata["implreg"] = describe_run(
-        chapter,
-        step.values,
-        root=Path(),
-        profile=shared.profile,
-        inputs=now,
-        seconds=monotonic() - start,
+        chapter, step.values, profile=shared.profile, inputs=now, seconds=monotonic() - start
     )
     text: str = nbformat.writes(executed)
     return text.encode()
@@ -230,7 +214,6 @@ def _wave(
             if isinstance(result, str):
                 prune(store, step.chapter.name, RUNS_KEPT)
                 _lay(task, replace(step, text=result))
-                notebook.unlink(missing_ok=True)
                 kept: Run = nbformat.reads(result, as_version=4).metadata["implreg"]
                 yield Outcome(step.chapter, "ran", kept["duration"], kept, result)
             else:

@@ -1,11 +1,14 @@
 """One chapter in a kernel of its own, by papermill."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotDone
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from subprocess import DEVNULL
+from tempfile import gettempdir
 from typing import Any
 
 import nbformat
@@ -15,7 +18,7 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from implreg.errors import InputError, prepare_folder
+from implreg.errors import InputError, prepare_folder, writing
 from implreg_book.parameters.schema import Values
 from implreg_book.press.chapters import Chapter
 
@@ -35,27 +38,28 @@ class _Kernel(AsyncKernelManager):
     """
 
     async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
-        await super().start_kernel(**options, stderr=DEVNULL)
+        with writing(gettempdir()):  # which has the file that says how to reach it
+            await super().start_kernel(**options, stderr=DEVNULL)
 
 
 def run_chapter(
     chapter: Chapter,
     values: Values,
     output: Path,
+    failed: Path,
     *,
-    root: Path,
     label: str | None,
     cell_timeout: float,
-) -> None:
-    """Run `chapter` with papermill in folder `root` and write the notebook to `output`.
+) -> nbformat.NotebookNode:
+    """Run `chapter` with papermill in the current folder and return its notebook.
 
-    A kernel that does not start, as on a machine that has much else to do, is started again. On an
-    error the notebook is kept as well, with the traceback in it. Progress is shown under the
-    name `label`, if there is one.
+    A kernel that does not start, as on a machine that has much else to do, is started again. The
+    notebook is in the file `output` while it runs, and afterwards in `failed` if it did not run to
+    its end, with the traceback in it. Progress is shown under the name `label`, if there is one.
 
     Raises:
         ChapterError: a cell failed or took more than `cell_timeout` seconds, or the kernel died.
-        OSError: `output` cannot be written.
+        OSError: `output`, or what a kernel needs, cannot be written.
         KeyboardInterrupt: the user pressed Ctrl-C; the kernel is stopped by then.
     """
 
@@ -70,34 +74,32 @@ def run_chapter(
             execution_timeout=cell_timeout,
             stderr_file=sys.stderr if label and sys.stderr.isatty() else None,  # bars of the runs
             iopub_timeout=MESSAGE_TIMEOUT,
-            cwd=root,
             kernel_manager_class=_Kernel,
         )
 
-    try:
-        for attempt in range(1, STARTS + 1):
-            try:
-                _interruptible(work)
-                break
-            except RuntimeError as error:
-                # jupyter_client has no class of its own for a kernel that does not start.
-                if attempt == STARTS or type(error) is not RuntimeError:
-                    raise
-    except PapermillExecutionError as error:
-        text = " ".join(str(error.evalue).split())
-        raise ChapterError(f"{_last_cell(output)} raised {error.ename}: {text}") from error
-    except CellTimeoutError as error:
-        raise ChapterError(
-            f"{_last_cell(output)} took more than {cell_timeout:g} s; "
-            f"allow more with --cell-timeout."
-        ) from error
-    except DeadKernelError as error:
-        raise ChapterError(
-            f"the kernel died in {_last_cell(output)}, out of memory perhaps."
-        ) from error
-    except RuntimeError as error:
-        text = " ".join(str(error).split())
-        raise ChapterError(f"the kernel did not start in {STARTS} tries: {text}") from error
+    with _kept(output, failed):
+        try:
+            for attempt in range(1, STARTS + 1):
+                try:
+                    _interruptible(work)
+                    break
+                except RuntimeError as error:
+                    # jupyter_client has no class of its own for a kernel that does not start.
+                    if attempt == STARTS or type(error) is not RuntimeError:
+                        raise
+        except PapermillExecutionError as error:
+            text = " ".join(str(error.evalue).split())
+            raise ChapterError(f"{_last_cell(output)} raised {error.ename}: {text}") from error
+        except CellTimeoutError as error:
+            late = f"took more than {cell_timeout:g} s; allow more with --cell-timeout."
+            raise ChapterError(f"{_last_cell(output)} {late}") from error
+        except DeadKernelError as error:
+            where = _last_cell(output)
+            raise ChapterError(f"the kernel died in {where}, out of memory perhaps.") from error
+        except RuntimeError as error:
+            text = " ".join(str(error).split())
+            raise ChapterError(f"the kernel did not start in {STARTS} tries: {text}") from error
+        return nbformat.read(output, as_version=4)  # type: ignore[no-any-return]
 
 
 def beside(
@@ -131,6 +133,21 @@ def glued(executed: nbformat.NotebookNode) -> dict[str, str]:
         for kind, text in output.data.items()
         if kind.endswith("text/plain")
     }
+
+
+@contextmanager
+def _kept(output: Path, failed: Path) -> Iterator[None]:
+    """Let what is left in `output` lie in `failed` if a chapter did not run to its end."""
+    failed.unlink(missing_ok=True)  # of an earlier run
+    try:
+        with writing(output):
+            yield
+    except (ChapterError, KeyboardInterrupt):
+        with suppress(OSError):
+            os.replace(output, prepare_folder(failed.parent) / failed.name)
+        raise
+    finally:
+        output.unlink(missing_ok=True)
 
 
 def _interruptible(work: Callable[[], None]) -> None:

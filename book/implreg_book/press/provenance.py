@@ -65,7 +65,7 @@ _PARAMETERS = ("parameter", "value", "meaning", "may be", "one more takes")
 
 
 def describe_run(
-    chapter: Chapter, values: Values, *, root: Path, profile: str, inputs: Inputs, seconds: float
+    chapter: Chapter, values: Values, *, profile: str, inputs: Inputs, seconds: float
 ) -> dict[str, Any]:
     """Return what the executed notebook of `chapter` remembers in its metadata."""
     return {
@@ -73,7 +73,7 @@ def describe_run(
         "profile": profile,
         "key": digest(inputs),
         "inputs": inputs,
-        "commit": commit(root),
+        "commit": commit(Path()),
         "versions": versions(("implreg", *LIBRARIES, *PICTURES))
         | {"python": platform.python_version()},
         "hardware": hardware(),

@@ -192,30 +192,28 @@ class _Grid:
         except OSError as error:
             if isinstance(result, bytes):
                 if not self._unkept:
-                    reason = explain_os_error(error, self.store.place)
+                    reason = explain_os_error(error)
                     say(f"A finished run is not kept: {reason} The other runs go on.")
                 self._unkept[key] = result
 
     def finish(self) -> None:
         """Try once more to keep what could not be kept, and say what is not; record results."""
-        if not self.origin.data and not self.failures:
-            runs = [
-                (self.configs[key], self.tables[key], told["seconds"], told["date"])
-                for key, told in self._told.items()
-            ]
-            results.record(self.origin, runs)
-        if self.store is None or not self._unkept:
-            return
         reason = ""
         for key in list(self._unkept):
             try:
                 self._put(key, self._unkept[key])
                 del self._unkept[key]
             except OSError as error:
-                reason = explain_os_error(error, self.store.place)
+                reason = explain_os_error(error)
         if self._unkept:
             missing = counted(len(self._unkept), len(self.configs))
             say(f"{missing} are in the table but not kept: {reason}")
+        if not self.origin.data and not self.failures:
+            runs = [
+                (self.configs[key], self.tables[key], told["seconds"], told["date"])
+                for key, told in self._told.items()
+            ]
+            results.record(self.origin, runs)
 
     def stopped(self) -> str:
         """Return what an interruption has left."""

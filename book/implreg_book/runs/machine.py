@@ -1,12 +1,15 @@
-"""What a result was made with, for its provenance: the machine and the commit."""
+"""This machine: what a result was made with, for its provenance, and locks of its processes."""
 
+import hashlib
 import os
 import platform
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import psutil
+from filelock import FileLock
 
 
 def hardware() -> dict[str, Any]:
@@ -32,3 +35,14 @@ def commit(root: Path) -> str:
         ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return "unknown"
+
+
+def lock_of(name: str) -> FileLock:
+    """Return the lock called `name`, the same for all processes of this user on this machine.
+
+    It is free again when its process ends in any way. Its file lies among the temporary ones, so
+    that no folder of a user's own fills with them.
+    """
+    folder = Path(tempfile.gettempdir()) / f"implreg-locks-{os.getuid()}"
+    folder.mkdir(exist_ok=True)
+    return FileLock(folder / hashlib.sha256(name.encode()).hexdigest()[:32])

@@ -17,10 +17,9 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from implreg.errors import InputError, prepare_folder
-from implreg_book.runs.files import lock_of, write_whole
+from implreg.errors import InputError, prepare_folder, write_whole
 from implreg_book.runs.keys import Origin
-from implreg_book.runs.machine import commit, hardware
+from implreg_book.runs.machine import commit, hardware, lock_of
 from implreg_book.runs.tables import columns_of, decode, encode
 from implreg_book.settings import record_folder, results_folder
 

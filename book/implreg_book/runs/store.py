@@ -18,7 +18,7 @@ from uuid import uuid4
 
 import fsspec
 
-from implreg.errors import InputError
+from implreg.errors import InputError, writing
 
 _AT_ONCE = 64  # files read side by side, which matters far away
 _DIGITS = 32
@@ -56,19 +56,22 @@ class Store:
             file system.
 
     Raises:
-        InputError: fsspec does not know the protocol, or lacks the library for it.
+        InputError: fsspec does not know the protocol, lacks the library for it, or reaches no host.
     """
 
     def __init__(self, place: str | Path) -> None:
         self.place = str(place)
         try:
             self.files, root = fsspec.url_to_fs(self.place)
-        except (ValueError, ImportError) as error:
+        except (ValueError, ImportError, OSError) as error:
             raise InputError(
                 f"store must be a folder or a URL that fsspec can open, got {place} "
                 f"({' '.join(str(error).split())}); change it or install what is missing."
             ) from error
         self.root = root.rstrip("/")
+        # What is no path from a top folder begins with a bucket, which needs no folders in it, and
+        # which fsspec would make.
+        self.bucket = self.root.partition("/")[0]
 
     def entries(self, experiment: str | None = None) -> list[Entry]:
         """Return all files of runs, or those of one experiment, by key; opens none of them."""
@@ -117,11 +120,13 @@ class Store:
             self.files.rm_file(path)
 
     def check_writable(self) -> None:
-        """Raise `OSError` if nothing can be written here."""
-        path = f"{self.root}/.{uuid4().hex}.part"
-        self.files.makedirs(self.root, exist_ok=True)
-        self.files.pipe_file(path, b"")
-        self.remove(path)
+        """Raise `OSError` if nothing can be written here, `InputError` if there is no bucket."""
+        if self.bucket and not self.files.exists(self.bucket):
+            raise InputError(
+                f"store must be in a bucket that exists, got {self.place}, but no bucket "
+                f"{self.bucket} can be found; make it, or name another."
+            )
+        self.remove(self._write("", f".{uuid4().hex}.part", b""))
 
     def _list(self, folder: str) -> dict[str, int]:
         """Names and sizes of what is in a folder; nothing if it is not there."""
@@ -142,16 +147,18 @@ class Store:
         return content if whole else Damaged(entry.path)
 
     def _write(self, experiment: str, name: str, content: bytes) -> str:
-        folder = f"{self.root}/{experiment}"
+        folder = f"{self.root}/{experiment}".rstrip("/")
         part, path = f"{folder}/.{uuid4().hex}.part", f"{folder}/{name}"
-        self.files.makedirs(folder, exist_ok=True)
-        try:
-            self.files.pipe_file(part, content)
-            self.files.mv(part, path)
-        except BaseException:
-            with suppress(OSError):
-                self.remove(part)
-            raise
+        with writing(self.place):
+            try:
+                if not self.bucket:
+                    self.files.makedirs(folder, exist_ok=True)
+                self.files.pipe_file(part, content)
+                self.files.mv(part, path)
+            except BaseException:
+                with suppress(OSError):
+                    self.remove(part)
+                raise
         return path
 
 

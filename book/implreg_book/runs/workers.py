@@ -15,10 +15,10 @@ import loky
 from filelock import FileLock, Timeout
 
 from implreg.checks import check_count
-from implreg.errors import InputError
-from implreg_book.runs.files import lock_of
+from implreg.errors import InputError, writing
+from implreg_book.runs.machine import lock_of
 from implreg_book.runs.report import LostWorkers
-from implreg_book.runs.work import Shipped
+from implreg_book.runs.work import Shipped, perform
 
 _IDLE = 300  # seconds after which processes without work end
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -41,12 +41,16 @@ class Workers:
         self.executor = executor
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
+    def submit(self, *task: Any) -> "Future[Any]":
+        """Hand out one run: what `perform` takes."""
+        return self.executor.submit(perform, *task)
+
     def share(self, data: Any) -> Any:
         """Return what stands for `data` in the arguments of tasks: each worker reads it once."""
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="implreg-")
             self._shipped = Shipped(Path(self._folder.name) / "data")
-            with self._shipped.path.open("wb") as file:
+            with writing(self._folder.name), self._shipped.path.open("wb") as file:
                 cloudpickle.dump(data, file)
         return self._shipped
 
