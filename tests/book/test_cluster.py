@@ -7,6 +7,7 @@ import signal
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 
 import _experiment
@@ -49,8 +50,9 @@ class Dask:
         self.scheduler = None
         self.workers = []
 
-    def start(self):
-        self.scheduler = self._process("scheduler", "--host", "127.0.0.1", "--port", self.port)
+    def start(self, path=FOLDER):
+        options = ("--host", "127.0.0.1", "--port", self.port)
+        self.scheduler = self._process("scheduler", *options, path=path)
 
     def work(self, *options, path=FOLDER):
         options = ("--nthreads", "1", "--no-nanny", *options)
@@ -64,7 +66,7 @@ class Dask:
     def alive(self):
         return [worker for worker in self.workers if worker.is_alive()]
 
-    def _process(self, kind, *options, path=FOLDER):
+    def _process(self, kind, *options, path):
         code = COMMAND.format(
             log=self.log, path=str(path), kind=kind, options=[*options, "--no-dashboard"]
         )
@@ -293,7 +295,31 @@ def test_a_worker_with_other_code_is_refused_and_nothing_is_kept(empty, tmp_path
     empty.work(path=tmp_path)
     with pytest.raises(InputError, match="but have other code of _experiment, or of what") as e:
         run_all(_experiment.run, grid_of(20), executor=empty.address, store=store)
-    assert str(e.value).endswith("install the same there, or start them again.")
+    assert str(e.value).endswith("install the same there, or start them where they find it.")
+    assert Store(store).entries() == []
+
+
+@pytest.mark.parametrize("scheduler_has_it", [False, True])
+def test_a_worker_without_the_module_is_refused_in_one_sentence(
+    scheduler_has_it, tmp_path, store, monkeypatch
+):
+    dask = Dask(tmp_path)
+    (tmp_path / "own").mkdir()
+    shutil.copy(FOLDER / "_experiment.py", tmp_path / "own" / "_elsewhere.py")
+    try:
+        dask.start(path=tmp_path / "own" if scheduler_has_it else FOLDER)
+        dask.work()
+        monkeypatch.syspath_prepend(tmp_path / "own")
+        own = import_module("_elsewhere")
+        for data in (None, own.Data()):
+            with pytest.raises(InputError) as e:
+                run_all(own.run, [own.Config(1)], data=data, executor=dask.address, store=store)
+            assert str(e.value) == (
+                "the workers must have the same code and libraries as the client, but have no "
+                "module _elsewhere; install the same there, or start them where they find it."
+            )
+    finally:
+        dask.end()
     assert Store(store).entries() == []
 
 

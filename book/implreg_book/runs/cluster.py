@@ -1,14 +1,18 @@
 """Runs on a Dask cluster: lost connections, lost workers and a scheduler that starts again."""
 
 import logging
+import re
 import time
 from collections.abc import Iterable
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from typing import Any
 
+import cloudpickle
+
 from implreg.errors import InputError
 from implreg_book.runs.report import LostWorkers, say
+from implreg_book.runs.work import Unlike, unpack_and_perform
 from implreg_book.runs.workers import Workers
 
 LOCAL = "local"
@@ -48,6 +52,10 @@ class Cluster(Workers):
         for name in _LOGS:
             logging.getLogger(name).addFilter(self._mute)
 
+    def submit(self, *task: Any) -> "Future[Any]":
+        """Hand out one run, packed so that the scheduler need not have its module."""
+        return self.executor.submit(unpack_and_perform, cloudpickle.dumps(task[:2]), *task[2:])
+
     def share(self, data: Any) -> Any:
         """Send `data` to every worker; those that come later fetch it from these, once."""
         if news := self.waiting():
@@ -56,7 +64,12 @@ class Cluster(Workers):
             if self.gone():
                 self.renew()
             time.sleep(0.2)
-        return self._client.scatter(data, broadcast=True, hash=False)
+        try:
+            return self._client.scatter(data, broadcast=True, hash=False)
+        except Exception as error:  # of a worker's exception Dask passes on the text
+            if missing := re.search(r"No module named '([\w.]+)'", str(error)):
+                raise Unlike(f"no module {missing[1]}").error() from error
+            raise
 
     def renew(self) -> None:
         """Connect again; a scheduler that was restarted has forgotten all runs."""

@@ -9,10 +9,9 @@ from typing import Any, Self
 
 import pandas as pd
 
-from implreg.errors import InputError
 from implreg_book.runs.keys import Origin
 from implreg_book.runs.report import LostWorkers, say
-from implreg_book.runs.work import Failure, Unlike, failed, perform
+from implreg_book.runs.work import Failure, Unlike, failed
 from implreg_book.runs.workers import Workers
 
 _QUIET = 10  # seconds without a result after which a user may be told why
@@ -88,9 +87,8 @@ class Execution:
     def hand_out(self) -> None:
         """Submit as many runs as workers may have at once."""
         while self.queue and len(self.pending) < (1 if self.suspects else self.workers.window):
-            config = self.configs[self.queue[0]]
-            future = self.workers.executor.submit(
-                perform, self.run, config, self.shared, self.origin
+            future = self.workers.submit(
+                self.run, self.configs[self.queue[0]], self.shared, self.origin
             )
             self.pending[future] = self.queue.popleft()
             future.add_done_callback(self.ended.put)
@@ -136,10 +134,7 @@ class Execution:
     def restart(self, unlike: Unlike) -> None:
         """Let workers with other code import it again, and have all runs that they had again."""
         if not self.workers.restart():
-            raise InputError(
-                f"the workers must have the same code and libraries as the client, but have "
-                f"{unlike.difference}; install the same there, or start them again."
-            )
+            raise unlike.error()
         self.queue.extendleft(reversed(self.pending.values()))
         self.pending.clear()
 

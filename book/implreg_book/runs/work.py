@@ -49,6 +49,13 @@ class Unlike:
 
     difference: str
 
+    def error(self) -> InputError:
+        """What a user is told."""
+        return InputError(
+            f"the workers must have the same code and libraries as the client, but have "
+            f"{self.difference}; install the same there, or start them where they find it."
+        )
+
 
 @dataclass(frozen=True)
 class Shipped:
@@ -99,6 +106,15 @@ def perform(
         return encode(table, meta)
     except (Exception, SystemExit) as error:  # whatever a run raises
         return failed(config, error, time.perf_counter() - begin)
+
+
+def unpack_and_perform(packed: bytes, data: Any, origin: Origin) -> bytes | Failure | Unlike:
+    """`perform` for a run and its configuration, whose modules this worker may not have."""
+    try:
+        run, config = pickle.loads(packed)
+    except ModuleNotFoundError as error:
+        return Unlike(f"no module {error.name}")
+    return perform(run, config, data, origin)
 
 
 def failed(config: Any, error: BaseException, seconds: float = 0.0) -> Failure:
