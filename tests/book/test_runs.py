@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, ThreadPoolExecutor
@@ -17,7 +18,7 @@ import pandas as pd
 import pytest
 import torch
 from _experiment import Config, Data, Log
-from _processes import PROCESSES, alive, as_in_a_terminal, children, wait_until
+from _processes import PROCESSES, alive, as_in_a_terminal, children, small_files, wait_until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from implreg_book.runs import LostWorkers, RunsFailed, Store, run_all, workers
@@ -188,10 +189,9 @@ def test_what_stops_a_grid_takes_back_the_runs_that_a_given_executor_has_not_beg
 def test_failures_are_collected_while_all_other_runs_go_on(store, log):
     does = ["", "raise", "exit", "", "return a number", "return objects", "miss", ""]
     configs = [Config(n, does=what, log=log) for n, what in enumerate(does)]
-    with pytest.raises(
-        RunsFailed, match=r"5 of 8 runs failed, the first one Config\(number=1"
-    ) as e:
+    with pytest.raises(RunsFailed) as e:
         run_all(_experiment.run, configs, store=store, workers=2)
+    assert str(e.value).startswith("5 of 8 runs failed, the first one Config(number=1")
     found = e.value.failures
     assert [failure.config for failure in found] == [configs[n] for n in (1, 2, 4, 5, 6)]
     assert [failure.error.split(":")[0] for failure in found] == [
@@ -211,6 +211,31 @@ def test_failures_are_collected_while_all_other_runs_go_on(store, log):
         run_all(_experiment.run, configs, store=store, workers=2, retries=0)
     again = Counter(log.words())
     assert again["0"] == 1 and again["1"] == 2 and again["6"] == 4
+
+
+@pytest.mark.parametrize(
+    ("does", "begin", "end"),
+    [
+        ([1, 0, 0], "1 of 3 runs failed, Config(number=0", " and the table of all others"),
+        ([1, 0, 1], "2 of 3 runs failed, the first one Config(number=0", " and the table of all"),
+        ([1, 1, 1], "all 3 runs failed, the first one Config(number=0", "has every traceback."),
+        ([1], "the only run failed, Config(number=0", "the exception has every traceback."),
+    ],
+)
+def test_how_many_runs_failed_is_told(does, begin, end, threads):
+    configs = [Config(n, does="raise" if fails else "") for n, fails in enumerate(does)]
+    with pytest.raises(RunsFailed) as e:
+        run_all(_experiment.run, configs, executor=threads)
+    assert str(e.value).startswith(begin) and end in str(e.value)
+    assert len(e.value.failures) == sum(does) and len(e.value.table) == 2 * does.count(0)
+
+
+def test_data_that_the_temporary_folder_does_not_take_are_told(tmp_path, threads, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(OSError) as caught, small_files():
+        run_all(_experiment.run, [Config(1)], data=Data(np.arange(1e4)), executor=threads)
+    assert Path(caught.value.filename).parent == tmp_path
+    assert not [*tmp_path.iterdir()]
 
 
 def test_a_run_that_failed_is_tried_again_by_the_next_call_and_then_no_failure_any_more(

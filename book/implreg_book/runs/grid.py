@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class RunsFailed(RuntimeError):
-    """Some runs of a grid failed, after all others were done.
+    """Runs of a grid failed, after all others were done.
 
     Attributes:
         failures: one per failed run, in the order of the configurations.
@@ -36,12 +36,12 @@ class RunsFailed(RuntimeError):
     """
 
     def __init__(self, failures: Sequence[Failure], table: pd.DataFrame, runs: int) -> None:
-        first = failures[0]
-        super().__init__(
-            f"{counted(len(failures), runs)} failed, the first one {first.config} with "
-            f"{first.error}; the others are done, and the exception has their table and all "
-            f"failures."
-        )
+        first, number = failures[0], len(failures)
+        failed, done = counted(number, runs), " and the table of all others, which are done"
+        if number == runs:
+            failed, done = f"all {runs:,} runs" if runs > 1 else "the only run", ""
+        which = f"{'the first one ' if number > 1 else ''}{first.config} with {first.error}"
+        super().__init__(f"{failed} failed, {which}; the exception has every traceback{done}.")
         self.failures = tuple(failures)
         self.table = table
 
