@@ -4,11 +4,10 @@ import errno
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
-_PART = ".part"  # of a file that is not in its place yet
 _FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
 
 
@@ -18,26 +17,24 @@ class InputError(ValueError):
 
 def prepare_folder(folder: Path) -> Path:
     """Make `folder` if it is missing and return it; raise `OSError` if it cannot be written."""
-    try:
+    with suppress(FileExistsError):  # a file, which can hold no other
         folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError as error:
-        reason = os.strerror(errno.ENOTDIR)
-        raise NotADirectoryError(errno.ENOTDIR, reason, str(folder)) from error
-    with tempfile.TemporaryFile(dir=folder):
-        return folder
+    with writing(folder), tempfile.TemporaryFile(dir=folder, suffix=".part"):
+        pass
+    return folder
 
 
 @contextmanager
 def writing(place: object) -> Iterator[None]:
-    """Let an `OSError` name `place`, unless it names a file itself that a user knows.
+    """Let an `OSError` name `place`, unless it names a file itself, not one on its way (.part).
 
     That a disk is full is noticed when a file is written, and then no file is named.
     """
     try:
         yield
     except OSError as error:
-        named = str(error.filename2 or error.filename or _PART)
-        if named.endswith(_PART) and error.errno is not None:
+        named = str(error.filename2 or error.filename or ".part")
+        if named.endswith(".part") and error.errno is not None:
             error.filename, error.filename2 = str(place), None
         raise
 
@@ -48,7 +45,7 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    part = path.with_name(f".{uuid4().hex}{_PART}")
+    part = path.with_name(f".{uuid4().hex}.part")
     with writing(path):
         try:
             part.write_bytes(content)

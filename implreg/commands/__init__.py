@@ -92,10 +92,8 @@ def main() -> int:
     except (KeyboardInterrupt, click.Abort):
         click.echo("Interrupted.", err=True)
         return INTERRUPTED
-    except InputError as error:
-        click.echo(f"Error: {error}", err=True)
-        return 1
-    except OSError as error:
-        click.echo(f"Error: {explain_os_error(error)}", err=True)
+    except (InputError, OSError) as error:
+        told = explain_os_error(error) if isinstance(error, OSError) else error
+        click.echo(f"Error: {told}", err=True)
         return 1
     return code if isinstance(code, int) else 0

@@ -164,12 +164,10 @@ def fetch(name: str, folder: str | os.PathLike[str] | None = None) -> Path:
                 archive.url + file, f"md5:{checksum}", fname=file, path=where, downloader=downloader
             )
         except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or type(error).__name__
-            if isinstance(error, ValueError):
-                reason = "what came is not the published file"
+            reason = getattr(error, "strerror", "what came is not the published file")
             raise InputError(
-                f"{file} could not be downloaded from {archive.url} to {where} ({reason}); "
-                f"put a copy of it in that folder, or name another folder."
+                f"{file} could not be downloaded from {archive.url} to {where} "
+                f"({reason or type(error).__name__}); put a copy there, or name another folder."
             ) from error
     return where
 
