@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from implreg_book.parameters import common
 from implreg_book.parameters.schema import parameter
 
-_SCALES: common.Rules = common.SCALE | {"order": "distinct"}
+_SCALES: common.Rules = common.SCALE | {"order": "distinct", "most": 6}
 
 
 @dataclass(frozen=True, kw_only=True)
