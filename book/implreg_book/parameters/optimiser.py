@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from implreg_book.parameters import common
 from implreg_book.parameters.schema import parameter
 
-_STEPS: common.Rules = common.RATE | {"order": "distinct"}
+_ENTRIES = 20_000  # samples times outputs, of a side of the kernel with the squared loss
+_STEPS: common.Rules = common.RATE | {"order": "distinct", "most": 6}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,9 +17,11 @@ class Parameters(common.Ablation):
     seconds = 560
 
     steps: tuple[float, ...] = parameter((0.02, 0.3, 1.0), "other step sizes of SGD", **_STEPS)
-    batches: tuple[int, ...] = parameter((8, 32), "other batches", order="distinct", **common.BATCH)
+    batches: tuple[int, ...] = parameter(
+        (8, 32), "other batches", order="distinct", most=6, **common.BATCH
+    )
     descent_steps: tuple[float, ...] = parameter(
-        (0.1, 0.5), "of gradient descent with all samples", **_STEPS
+        (0.1, 0.5), "of gradient descent with all samples, besides the reference's", **_STEPS
     )
     adam_steps: tuple[float, ...] = parameter((0.001, 0.01), "of Adam", **_STEPS)
     momentum: float = parameter(
@@ -46,6 +49,17 @@ class Parameters(common.Ablation):
     )
 
     def together(self) -> None:
-        """Refuse, besides what the data do, too many samples with the squared loss."""
+        """Refuse, besides what the data do, a reference without noise, or no way with more of it.
+
+        With the squared loss, refuse kernels that no memory holds.
+        """
         super().together()
+        self.require("batch", self.batch < self.train, "be below train, else there is no noise")
+        self.require("batches", min(self.batches) < self.batch, "hold one below batch")
         self.check_train("squared_dataset", "squared_train")
+        most = _ENTRIES // common.DATASETS[self.squared_dataset].classes
+        self.require(
+            "squared_train",
+            self.squared_train <= most,
+            f"be at most {most:,} with squared_dataset {self.squared_dataset}",
+        )
