@@ -23,6 +23,7 @@ from implreg_book.parameters.common import Ablation
 from implreg_book.runs.grids import Grid
 
 ALONE = "there is no comparison, as of no seed both this and the usual network arrived"
+_FEWEST = 5
 Ratios = dict[str, dict[str, Estimate]]
 
 
@@ -45,10 +46,12 @@ def networks(p: Ablation, conditions: Conditions) -> Grid:
 def completed(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """The table with all columns, also those that no run has, and with fluctuation over margin.
 
-    `straightness` is missing where the edge margin is not positive.
+    `straightness` is missing where the edge margin is not positive, and what is infinite is, too.
     """
     missing = [c for c in ("fluctuation", "edge_margin", *columns) if c not in table]
-    table = table.assign(**dict.fromkeys(missing, float("nan")))
+    table = table.assign(**dict.fromkeys(missing, math.nan)).replace(
+        [math.inf, -math.inf], math.nan
+    )
     return table.assign(
         straightness=table.fluctuation / table.edge_margin.where(table.edge_margin > 0)
     )
@@ -129,11 +132,10 @@ class Compared:
         ]
         up, down, same = (found.count(kind) for kind in ("rises", "falls", "same"))
         kind = "both" if up and down else "rises" if up else "falls" if down else "open"
-        of = f"{len(steps)} steps" if len(steps) > 1 else "the one step"
-        return (
-            "same" if same == len(steps) else kind,
-            f"rises in {up or 'none'} and falls in {down or 'none'} of {of}",
-        )
+        kind = "same" if same == len(steps) else kind
+        told = f"rises in {up or 'none'} and falls in {down or 'none'} of {len(steps)} steps"
+        one = {"same": f"stays the same {rules.WITHIN}", "open": "neither clearly rises nor falls"}
+        return kind, told if len(steps) > 1 else one.get(kind, kind)
 
     def untested(self) -> str:
         """Why nothing can be said of trained networks; "" if it can."""
@@ -165,7 +167,11 @@ class Compared:
         """What the prose says of the networks and of the runs that did not arrive."""
         p, last = self.p, self.last
         all_at_once = p.batch >= p.train
-        warm = f" with a linear warm-up of {p.warmup_epochs:,} epochs" if p.warmup_epochs else ""
+        warm = (
+            f" with a linear warm-up of {p.warmup_epochs:,} epochs"
+            if p.warmup_epochs
+            else " with no warm-up"
+        )
         taken = "all samples in each step" if all_at_once else f"batches of {p.batch:,}"
         return {
             "dataset": p.dataset,
@@ -210,14 +216,14 @@ def correlation(
 ) -> Estimate:
     """Rank correlation of two columns over the networks that have both; NONE if there is none.
 
-    There is none where a column takes a single value, or `given` leaves nothing of one; nor is
-    there one over the networks of a single condition, or of which most draws have none.
+    There is none where a column takes a single value, or `given` leaves nothing of one; nor over
+    fewer than `_FEWEST` conditions, of which drawing anew tells nothing.
     """
     used = [x, y, *([given] if given else [])]
     rows = rows.dropna(subset=used)
     ranks = rows[used].rank().corr()
     fixed = given is not None and ranks.loc[given, [x, y]].abs().max() > 1 - 1e-6
-    if rows.condition.nunique() < 2 or ranks.isna().any(axis=None) or fixed:
+    if rows.condition.nunique() < _FEWEST or ranks.isna().any(axis=None) or fixed:
         return NONE
     covariate = rows[given] if given else None
     found = rank_correlation(rows[x], rows[y], rows.condition, given=covariate, **settings)
@@ -226,7 +232,7 @@ def correlation(
 
 def correlated(x: Estimate) -> str:
     """A correlation in the prose."""
-    return f"{x:.2f}" if x.n else "not defined"
+    return f"{x:.2f}" if x.n else "not known"
 
 
 def widened(ratio: Estimate, tests: int) -> Estimate:
@@ -267,7 +273,7 @@ def nothing() -> Figure:
     with style():
         canvas = new_figure(1.2)
         canvas.text(0.5, 0.5, "no network to show", ha="center", va="center", color=MUTED)
-    return show(canvas, alt="No network to show: none reached the training loss.")
+    return show(canvas, alt="No network to show: none has what this figure is about.")
 
 
 def method(p: Ablation) -> str:

@@ -11,29 +11,23 @@ from matplotlib import pyplot as plt
 import implreg as ir
 from implreg.figures.display import CATEGORIES, MUTED, Figure, number
 from implreg_book import figures
-from implreg_book.chapters import compared
+from implreg_book.chapters import compared, squared_loss
 from implreg_book.chapters.compared import Compared
-from implreg_book.evidence import claims, rules, words
+from implreg_book.chapters.squared_loss import Squared
+from implreg_book.evidence import claims, rules
 from implreg_book.evidence.claims import Verdict
 from implreg_book.evidence.hypotheses import Expectation
 from implreg_book.evidence.rules import SAME, Outcome
-from implreg_book.evidence.statistics import NONE, Estimate, mean_interval, quantile, ratio
-from implreg_book.experiments import ablations, after_training, conditions
+from implreg_book.evidence.statistics import Estimate, mean_interval, quantile
+from implreg_book.experiments import ablations, conditions
 from implreg_book.experiments.ablations import REFERENCE
 from implreg_book.figures.axes import log_axis
 from implreg_book.parameters.optimiser import Parameters
 from implreg_book.parameters.schema import listed
-from implreg_book.runs.grids import Grid, Grids, tables_of
+from implreg_book.runs.grids import Grids, tables_of
 
 _BEND = "gradient deflection"
 _WEAK = 0.3  # a rank correlation below it contradicts hypothesis (3)
-_FITTED = 1e-4  # a squared loss below it is that of a network that has converged
-_CURVATURE = {
-    "sharpness": "sharpness",
-    "weighted_variation": "sum of gaps",
-    "kernel_bound": "bound by the kernel",
-}
-_PAIRS = 16  # of the networks with the squared loss
 
 
 @dataclass(frozen=True)
@@ -41,12 +35,12 @@ class Found(Compared):
     """What the runs have found, see `Compared`.
 
     Attributes:
-        squared: one row for each network with the squared loss, see `after_training.stable`.
+        squared: the networks with the squared loss.
         doubt: both sides of the theorem on sharpness and doubt, for the first network.
     """
 
     p: Parameters
-    squared: pd.DataFrame
+    squared: Squared
     doubt: tuple[float, float]
     quantities: ClassVar = {
         "deflection": _BEND,
@@ -73,24 +67,9 @@ class Found(Compared):
         """Rank correlation of sharpness and deflection."""
         return compared.correlation(self.reached, "sharpness", "deflection")
 
-    def converged(self) -> dict[float, pd.DataFrame]:
-        """Networks with the squared loss by step, of the steps at which all converge."""
-        fine = self.squared[self.squared.loss < _FITTED].sort_values("seed")
-        by_step = {share: fine[fine.step == share] for share in self.p.shares}
-        return {s: rows for s, rows in by_step.items() if len(rows) == self.p.squared_seeds}
-
-    def gaps(self, below: float = math.inf) -> Estimate:
-        """Sum of gaps at the largest step of `converged` over that at the smallest."""
-        steps = [rows for step, rows in self.converged().items() if step <= below]
-        if len(steps) < 2:
-            return NONE
-        ends = pd.DataFrame({i: steps[i].weighted_variation.to_numpy() for i in (0, -1)})
-        ends = ends[(ends > 0).all(axis=1)]
-        return compared.widened(ratio(ends[-1], ends[0]), 1) if len(ends) else NONE
-
     def hypotheses(self) -> tuple[Outcome, Outcome, Outcome]:
         """What the tests say of hypotheses (1), (2) and (3)."""
-        bends, flat, gaps = self.ratios[_BEND], self.flat(), self.gaps()
+        bends, flat, gaps = self.ratios[_BEND], self.flat(), self.squared.gaps()
         descent, small = bends[self.descent], bends[self.smallest]
         noise = rules.decide(
             rules.larger(descent, SAME) and rules.smaller(small, 1 / SAME),
@@ -101,7 +80,7 @@ class Found(Compared):
         untested = Outcome.NOT_TESTED
         return (
             untested if self.untested() or not (descent.n and small.n) else noise,
-            step if gaps.n and max(self.converged()) > 1 else untested,
+            step if self.squared.beyond() else untested,
             untested if self.untested() or not flat.n else flatness,
         )
 
@@ -117,16 +96,7 @@ def grids(p: Parameters) -> Grids:
         adam_steps=p.adam_steps,
         label_noises=[p.label_noise],
     )
-    problem = (p.squared_dataset, p.squared_train, _PAIRS, p.squared_width)
-    squared = [
-        after_training.Stable(*problem, seed, p.squared_steps, share)
-        for share in p.shares
-        for seed in range(p.squared_seeds)
-    ]
-    return {
-        "networks": compared.networks(p, ways),
-        "squared": Grid(after_training.stable, squared, "networks with the squared loss"),
-    }
+    return {"networks": compared.networks(p, ways), "squared": squared_loss.grid(p)}
 
 
 def measure(p: Parameters) -> Found:
@@ -134,7 +104,7 @@ def measure(p: Parameters) -> Found:
     tables = tables_of(grids(p))
     columns = (*Found.quantities, "train_error", "train_loss")
     table = compared.completed(tables["networks"], columns)
-    return Found(p, table, tables["squared"], doubt_of(compared.reference_of(p)))
+    return Found(p, table, Squared(p, tables["squared"]), doubt_of(compared.reference_of(p)))
 
 
 def doubt_of(config: ablations.Config) -> tuple[float, float]:
@@ -172,7 +142,7 @@ def numbers(found: Found) -> dict[str, object]:
     straight.pop(REFERENCE, None)
     return {
         **found.told(),
-        **_squared(found),
+        **squared_loss.told(found.squared),
         "answer": answers[h1][0],
         "story": answers[h1][1],
         "batch": p.batch,
@@ -267,48 +237,6 @@ def _losses(found: Found) -> str:
     return f"{text} On the way {listed(more)} made paths clearly more bent." if more else text
 
 
-def _squared(found: Found) -> dict[str, object]:
-    """What the networks with the squared loss say."""
-    p, by_step, gaps, stable = found.p, found.converged(), found.gaps(), found.gaps(below=1)
-    below = "Of the steps up to the stable one, there are no two at which all networks converge."
-    if stable.n:
-        below = words.by_ratio(
-            stable,
-            same=f"Up to the stable step the sum of gaps is the same {rules.WITHIN} for the "
-            "smallest and the largest step",
-            larger="Up to the stable step the sum of gaps grows with the step",
-            smaller="Up to the stable step the sum of gaps already falls as the step grows",
-            unclear="Whether the sum of gaps changes up to the stable step stays open",
-        )
-        below += f" (ratio {stable:.2f})."
-    beyond = "There are no two steps at which all networks converge."
-    if gaps.n:
-        step, rows = max(by_step.items())
-        bounds = rows[["step_bound", "kernel_bound"]].mean() / rows.weighted_variation.mean()
-        beyond = (
-            f"At the largest step at which all networks converge, {step:g} times the stable one, "
-            f"the sum of gaps is {gaps:.2f} times that at {min(by_step):g} times the stable one. "
-            f"There the bound by the step is {bounds.iloc[0]:,.0f} times the sum of gaps, and the "
-            f"bound by the kernel {bounds.iloc[1]:.1f} times."
-        )
-    answer = words.by_ratio(
-        gaps,
-        smaller="Large steps do straighten paths where theory says so, with the squared loss",
-        larger="Large steps make paths more bent with the squared loss, against the theory",
-        same="With the squared loss, where theory says that large steps straighten, they do not",
-        unclear="Whether large steps straighten paths with the squared loss stays open",
-    )
-    if max(by_step, default=0.0) <= 1:
-        answer = "With the squared loss no step beyond the stable one lets all networks converge"
-    return {
-        "squared-answer": f"{answer}: {gaps:.2f} times the sum of gaps." if gaps.n else beyond,
-        "squared-below": below,
-        "squared-beyond": beyond,
-        "squared-train": p.squared_train,
-        "squared-dataset": p.squared_dataset,
-    }
-
-
 def _exercises(found: Found) -> dict[str, object]:
     """Numbers of the solutions."""
     p, step = found.p, max(found.p.learning_rate, *found.p.descent_steps)
@@ -388,21 +316,7 @@ def loss_table(found: Found) -> pd.DataFrame:
 
 def squared_table(found: Found) -> pd.DataFrame:
     """How the networks with the squared loss end, by step."""
-    rows = []
-    for share, part in found.squared.groupby("step"):
-        fine = part[part.loss < _FITTED]
-        means = [mean_interval(fine[c]) for c in _CURVATURE] if len(fine) else [NONE] * 3
-        told = [f"{x:.{n}f}" if x.n else "" for x, n in zip(means, (2, 2, 1), strict=True)]
-        rows.append(
-            {
-                "step": f"{share:g}",
-                "diverged": f"{int(part.loss.map(math.isinf).sum())} of {len(part)}",
-                "converged": f"{len(fine)} of {len(part)}",
-                **dict(zip(_CURVATURE.values(), told, strict=True)),
-                "bound by the step": f"{fine.step_bound.mean():,.0f}" if len(fine) else "",
-            }
-        )
-    return pd.DataFrame(rows).set_index("step").rename_axis(index=None, columns="step")
+    return squared_loss.table(found.squared)
 
 
 def verdicts(found: Found) -> dict[str, Verdict]:

@@ -96,7 +96,9 @@ def numbers(found: Found) -> dict[str, object]:
         }[output],
         "output-steps": output_steps,
         "output-ends": " ".join(_multiplied(found, s) for s in _ends(p.output_scales)),
-        "usual": "The usual scale is not the one that makes paths straightest."
+        "usual": "Which scale makes paths straightest is not tested."
+        if found.untested()
+        else "The usual scale is not the one that makes paths straightest."
         if any(compared.changed(bends[f"scale {s:g}"]) == "falls" for s in p.scales)
         else "No other scale here makes paths clearly straighter than the usual one.",
         "errors": _errors(found),
@@ -168,7 +170,7 @@ def _scaled(found: Found, scale: float) -> str:
         found.ratios[of][f"scale {scale:g}"] for of in ("deflection", "normalised deflection")
     )
     if not bend.n:
-        return f"At {scale:g} times it {compared.ALONE}."
+        return f"At {scale:g} times the usual scale {compared.ALONE}."
     return (
         f"At {scale:g} times the usual scale the deflection is {bend:.2f} times as large, "
         f"normalised {compared.times(relative)}."

@@ -17,6 +17,7 @@ class Parameters(common.Ablation):
         (4, 8, 16, 32, 64, 128, 256, 512), "hidden units, with noisy labels", **common.WIDTHS
     )
     random_labels: tuple[float, ...] = parameter(
-        (0.2, 0.6), "shares of labels that are random there", **common.SHARES
+        (0.2, 0.6), "shares of labels that are random there", most=6, **common.SHARES
     )
-    resamples: int = parameter(3000, "of the bootstrap", low=100, high=1_000_000)
+    # Intervals of 19 measures at once leave out one draw of 760 at each end.
+    resamples: int = parameter(3000, "of the bootstrap", low=1000, high=1_000_000)

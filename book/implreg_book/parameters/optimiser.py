@@ -21,7 +21,7 @@ class Parameters(common.Ablation):
         (8, 32), "other batches", order="distinct", most=6, **common.BATCH
     )
     descent_steps: tuple[float, ...] = parameter(
-        (0.1, 0.5), "of gradient descent with all samples, besides the reference's", **_STEPS
+        (0.1, 0.5), "of gradient descent, besides that of the reference", **_STEPS
     )
     adam_steps: tuple[float, ...] = parameter((0.001, 0.01), "of Adam", **_STEPS)
     momentum: float = parameter(

@@ -9,6 +9,7 @@ import torch
 from _chapters import check_prose, found_with, told
 from implreg_book.chapters import compared
 from implreg_book.chapters import optimiser as chapter
+from implreg_book.chapters.squared_loss import Squared
 from implreg_book.evidence.rules import Outcome
 from implreg_book.experiments import ablations
 from implreg_book.parameters.optimiser import Parameters
@@ -100,7 +101,7 @@ def made(descent=1.0, small=1.0, *, sharp=1.0, gaps=(1.0, 1.0, 0.5), middle=1.0,
         for share, x in zip(P.shares, gaps, strict=True) for s in range(3)
     ]  # fmt: skip
     table = compared.completed(pd.DataFrame(rows), chapter.Found.quantities)
-    return chapter.Found(P, table, pd.DataFrame(squared), (1.0, 2.0))
+    return chapter.Found(P, table, Squared(P, pd.DataFrame(squared)), (1.0, 2.0))
 
 
 @pytest.mark.parametrize(

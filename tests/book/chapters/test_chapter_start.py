@@ -48,7 +48,7 @@ def test_networks_that_learn_nothing_test_nothing(values):
     assert numbers["verdict"] == "not tested" and numbers["answer"].startswith("Not tested")
     assert numbers["means"] == "These runs do not say what about it matters."
     if not len(found.reached):
-        assert numbers["correlation"] == "not defined" and "no comparison" in numbers["extremes"]
+        assert numbers["correlation"] == "not known" and "no comparison" in numbers["extremes"]
 
 
 def test_larger_scales_alone_say_nothing_of_smaller_ones():
