@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from implreg_book.parameters import common
 from implreg_book.parameters.schema import parameter
 
+_MOST = 10_000  # samples of which all pairs fit into memory
+
 
 @dataclass(frozen=True, kw_only=True)
 class Parameters(common.WithData):
@@ -14,7 +16,9 @@ class Parameters(common.WithData):
     seconds = 150
 
     dataset: str = parameter("digits", "data set of the first two sections", **common.DATA)
-    train: int = parameter(0, "its training samples; 0 for all", **common.TRAIN | {"low": 0})
+    train: int = parameter(
+        0, "its training samples; 0 for all", **common.TRAIN | {"low": 0, "high": _MOST}
+    )
     width: int = parameter(256, "hidden units there", **common.WIDTH)
     seeds: int = parameter(20, "independent networks there", share=0.3, **common.SEEDS)
     learning_rate: float = parameter(0.05, "of SGD there, after the warm-up", **common.RATE)
@@ -38,10 +42,11 @@ class Parameters(common.WithData):
         low=0.01,
         high=1000,
         least=2,
+        most=12,
         order="rising",
     )
     factors: tuple[float, ...] = parameter(
-        (5.0, 10.0, 20.0, 30.0), "of the sine networks", low=0.1, high=1000, order="rising"
+        (5.0, 10.0, 20.0, 30.0), "of the sine networks", low=0.1, high=1000, most=12, order="rising"
     )
     rate: float = parameter(0.01, "learning rate of gradient descent there", **common.RATE)
     adam_rate: float = parameter(0.001, "and of Adam", **common.RATE)
@@ -56,6 +61,7 @@ class Parameters(common.WithData):
         low=0.1,
         high=1e6,
         least=2,
+        most=5,
         order="rising",
     )
     samples: tuple[int, ...] = parameter(
@@ -69,7 +75,14 @@ class Parameters(common.WithData):
 
     def together(self) -> None:
         """Refuse what the data set does not have, and intervals that are not powers of 2."""
+        data = common.DATASETS[self.dataset]
         if self.train:
             self.check_train("dataset", "train")
+        count = self.train or data.train
+        rule = f"be from 1 to {_MOST:,} with dataset {self.dataset}, as it compares all samples"
+        self.require("train", count <= _MOST, rule)
+        # Slopes at the decision boundary take eight times as many.
+        most = count * (count // data.classes - 1) // 8
+        self.require("pairs", self.pairs <= most, f"be at most {most:,} with {count} samples")
         powers = all(n & (n - 1) == 0 for n in self.samples)
         self.require("samples", powers, "be powers of 2")
