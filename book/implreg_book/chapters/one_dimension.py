@@ -43,9 +43,9 @@ def _of_the_run(found: Found) -> dict[str, object]:
         "spread": f"{p.spread:g}",
         "widest": f"{max(p.widths):,}",
         "narrowest": f"{min(p.widths):,}",
-        "networks": f"{p.networks:,}",
+        "networks": words.some(p.networks, "network"),
         "units": f"{p.units:,}",
-        "shown": drawn(p),
+        "shown": words.some(drawn(p), "network"),
         "samples": len(p.x),
         "inner": len(p.x) - 2,
         "span": f"{max(p.y) - min(p.y):.2g}",
@@ -81,13 +81,13 @@ def _of_width(found: Found) -> dict[str, object]:
     }
     learnt = found.by_width("uniform", "quadratic_variation")
     inside = starts(p)["uniform"].moments([p.x[0], p.x[-1]])[0]
-    off = f"{100 * found.solved_apart().max():.1g}"
+    off = f"{100 * found.solved_apart().max():.2g}"
     return {
         **{name: _told(power, ".2f") for name, power in powers.items()},
         **{f"{name}-course": _course(power) for name, power in powers.items()},
         **{f"exponent-{of.lower()}-wide": f"{power:.2f}" for of, power in solved.items()},
         **{f"control-{of.lower()}": _told(times, ".2f") for of, times in control.items()},
-        "solved": f"{p.solved:,}",
+        "solved": words.some(p.solved, "network"),
         "solved-least": f"{min(p.solved_widths):,}",
         "solved-most": f"{max(p.solved_widths):,}",
         "solved-off": "none of the trained networks arrived, so that this has no check here"

@@ -23,6 +23,7 @@ from implreg.figures.display import (
 )
 from implreg_book import figures
 from implreg_book.chapters.splines import DRAWN, TESTS, Found, drawn, hypotheses
+from implreg_book.evidence import words
 from implreg_book.evidence.hypotheses import Expectation
 
 
@@ -80,7 +81,7 @@ def functions_figure(found: Found) -> Figure:
                 f"{name}: at most {off[0]} from the limit of wide networks and {off[1]} from the "
                 "linear spline"
             )
-    alt = f"Four panels with {drawn(found.p)} networks each through {len(found.p.x)} points"
+    alt = f"Four panels with {words.some(drawn(found.p), 'network')} each through {len(found.p.x)} points"
     return show(canvas, alt=_finite(f"{alt}, over the weighted and the linear spline", told))
 
 
@@ -102,7 +103,7 @@ def slopes_figure(found: Found) -> Figure:
                 f"{number(off)} % of the way more than a tenth of the range from those of the "
                 "chords"
             )
-    alt = f"Three panels with the slopes of {drawn(found.p)} networks each"
+    alt = f"Three panels with the slopes of {words.some(drawn(found.p), 'network')} each"
     return show(
         canvas, alt=_finite(f"{alt}, over those of the weighted and the linear spline", told)
     )

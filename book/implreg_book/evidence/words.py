@@ -61,3 +61,12 @@ def how_many(count: int, of: int, what: str) -> str:
     if count in (0, of):
         return f"all {of:,} {what}" if count else f"none of the {of:,} {what}"
     return f"{count:,} of {of:,} {what}"
+
+
+def some(count: int, what: str) -> str:
+    """A number of things, given in the singular.
+
+    >>> some(1, "network"), some(1200, "network")
+    ('1 network', '1,200 networks')
+    """
+    return f"{count:,} {what}{'s' * (count != 1)}"

@@ -47,7 +47,7 @@ def test_one_network_through_four_points():
     one = dict.fromkeys(("networks", "random_networks", "solved", "scale_networks"), 1)
     found = found_with(CHAPTER, **TINY | FOUR | one | {"shown": 6})
     numbers = chapter.numbers(found)
-    assert numbers["shown"] == 1 and "one seed" in numbers["distance"]
+    assert numbers["shown"] == "1 network" and "one seed" in numbers["distance"]
     assert numbers["inner"] == 2
     assert numbers["exponent-uniform-course"] == "neither clearly falls nor rises"
 
