@@ -32,7 +32,7 @@ class Parameters(common.WithData):
     wide_networks: int = parameter(6, "how many of each", share=0.3, **common.SEEDS)
     steps: int = parameter(400, "of gradient descent", **common.STEPS)
     step: float = parameter(
-        0.25, "size of a step, over the largest that is stable in the limit", low=0.001, high=0.999
+        0.25, "size of a step, over the largest that is stable in the limit", low=0.001, high=0.5
     )
     moments: tuple[int, ...] = parameter(
         (1, 3, 10, 30, 100, 400),
@@ -67,3 +67,10 @@ class Parameters(common.WithData):
         )
         last = self.moments[-1]
         self.require("moments", last <= self.steps, f"end by steps, {self.steps}")
+        # Narrower ones have no limit to speak of: they diverge, or have no kink on the paths.
+        for name, depth in (("widths", self.depth), ("wide", 1), ("moment_width", self.depth),
+                            ("stable_width", 1)):  # fmt: skip
+            sizes = getattr(self, name)
+            narrowest = min(sizes) if isinstance(sizes, tuple) else sizes
+            rule = f"be {8 * depth} or more with {depth} hidden layers"
+            self.require(name, narrowest >= 8 * depth, rule)
