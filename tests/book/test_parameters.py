@@ -50,6 +50,15 @@ def test_each_chapter_begins_with_its_parameters_and_their_check(chapter):
     assert check(chapter, namespace) == schema()
 
 
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_each_chapter_has_its_panel_and_cells_that_one_can_read(chapter):
+    cells = code(chapter)
+    (panel,) = [cell for cell in cells if "bk.widgets.panel(p)" in "".join(cell["source"])]
+    assert "".join(panel["source"]).endswith("\npanel")
+    for cell in cells:
+        assert len(cell["source"]) <= 30 or "parameters" in cell["metadata"].get("tags", [])
+
+
 @pytest.mark.parametrize(("chapter", "one"), EVERY, ids=IDS)
 def test_each_parameter_says_all_that_a_reader_needs(chapter, one):
     assert one.help and not one.help.endswith(".")

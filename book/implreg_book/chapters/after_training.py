@@ -215,7 +215,8 @@ def path_figure(found: Found) -> Figure:
         alt="The output of the class of both samples along one path, for "
         f"{words.some(found.curves.network.nunique(), 'network')} with {max(found.p.widths):,} "
         f"units per layer. Panel a, before training: {before:.0f} % of the way within two standard "
-        f"deviations of theory. Panel b, after training: by theory the mean starts at {mean[0]:.2f}, passes "
+        f"deviations of theory. Panel b, after training: by theory the mean starts at "
+        f"{mean[0]:.2f}, passes "
         f"{mean[len(mean) // 2]:.2f} in the middle and ends at {mean[-1]:.2f}; {after:.0f} % of "
         "the way within the band.",
     )

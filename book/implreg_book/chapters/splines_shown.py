@@ -81,7 +81,8 @@ def functions_figure(found: Found) -> Figure:
                 f"{name}: at most {off[0]} from the limit of wide networks and {off[1]} from the "
                 "linear spline"
             )
-    alt = f"Four panels with {words.some(drawn(found.p), 'network')} each through {len(found.p.x)} points"
+    alt = f"Four panels with {words.some(drawn(found.p), 'network')} each through "
+    alt += f"{len(found.p.x)} points"
     return show(canvas, alt=_finite(f"{alt}, over the weighted and the linear spline", told))
 
 
