@@ -9,9 +9,10 @@ import pandas as pd
 import pooch
 import pytest
 import torch
+from implreg_book.chapters import long_path
 from implreg_book.evidence.rules import in_words
 from implreg_book.evidence.statistics import Estimate
-from implreg_book.experiments import imagenet, long_path, photographs
+from implreg_book.experiments import imagenet, photographs
 from matplotlib.figure import Figure
 
 import implreg as ir
@@ -227,21 +228,30 @@ def walked(gaps):
 
 def test_a_walk_whose_steps_undo_one_another_is_told_from_a_random_one():
     steps = torch.randn(600, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    assert long_path.verdict(walked(steps)).startswith("not told apart from that of a random walk")
+    assert long_path.verdict(long_path.chance(walked(steps))).startswith(
+        "not told apart from that of a random walk"
+    )
     undone = steps.clone()
     undone[1::2] -= 0.8 * steps[::2]
-    assert long_path.verdict(walked(undone)).startswith("below that of a random walk")
+    assert long_path.verdict(long_path.chance(walked(undone))).startswith(
+        "below that of a random walk"
+    )
     repeated = steps.repeat_interleave(3, dim=0)
-    told = long_path.verdict(walked(repeated))
+    told = long_path.verdict(long_path.chance(walked(repeated)))
     assert told.startswith("above that of a random walk") and "from 2 to" in told
-    assert long_path.verdict(walked(repeated), brief=True) == told.partition(" from")[0]
+    assert (
+        long_path.verdict(long_path.chance(walked(repeated)), brief=True)
+        == told.partition(" from")[0]
+    )
     # Steps that come twice, and are then undone.
     first = steps[::4].repeat_interleave(4, dim=0)
     both = first * torch.tensor([1.0, 1.0, -0.9, -0.9]).double().repeat(150)[:, None]
-    told = long_path.verdict(walked(both))
+    told = long_path.verdict(long_path.chance(walked(both)))
     assert told.startswith("above that") and ", below it" in told
-    assert long_path.verdict(walked(both), brief=True).startswith("first above, then below that")
-    assert long_path.verdict(walked(steps[:4])) == long_path.NOT_TESTED
+    assert long_path.verdict(long_path.chance(walked(both)), brief=True).startswith(
+        "first above, then below that"
+    )
+    assert long_path.verdict(long_path.chance(walked(steps[:4]))) == long_path.NOT_TESTED
     found = long_path.chance(walked(undone))
     assert "below the" in long_path.shown(found, "variance_ratio", 2)
 
@@ -277,8 +287,8 @@ def test_outputs_near_their_chords_are_counted():
     table = pd.DataFrame(rows, columns=["way", "measure", "output", "at", "number"])
     near = long_path.straight(table)
     assert near.tolist() == [True, False, False]
-    assert long_path.straightness(near).endswith("most are not nearly straight")
-    assert long_path.straightness(~near).endswith("most are nearly straight")
+    assert long_path.straightness(near) == "most are not nearly straight"
+    assert long_path.straightness(~near) == "most are nearly straight"
 
 
 def test_shares_of_groups_of_layers():
@@ -307,6 +317,7 @@ def test_merging_on_both_sides_of_its_interval():
     one = Estimate(1.0, 0.9, 1.1, 9)
     assert "undo" in long_path.merging(one, 0.89) and "add up" in long_path.merging(one, 1.11)
     assert "no difference" in long_path.merging(one, 0.91)
+    assert long_path.merging(one, math.nan) == long_path.NOT_TESTED
 
 
 def test_names_at_the_ends_of_curves_do_not_cover_one_another():

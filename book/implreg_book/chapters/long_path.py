@@ -1,18 +1,20 @@
-"""What the tables of `photographs` say: numbers with intervals, and words that depend on them."""
+"""Chapter "From one photograph to another": what tables of long paths say, in numbers and words."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from torch import nn
 
-from implreg.figures.display import CATEGORIES
+from implreg.figures import Figure, show, style
+from implreg.figures.display import CATEGORIES, MUTED
 from implreg.figures.display import number as digits
-from implreg_book.evidence.statistics import Estimate, mean_interval
+from implreg_book.chapters.missing import NOT_TESTED
+from implreg_book.evidence.statistics import NONE, Estimate, mean_interval
 from implreg_book.experiments.imagenet import MobileNetV2
 
-NOT_TESTED = "not tested"
 WEIGHTS = {"imagenet": "trained on ImageNet", "random": "with random weights"}
 _WALK = "that of a random walk with the same gaps"
 _THREE = ["exact", "low", "high"]
@@ -118,26 +120,31 @@ def switches(windows: pd.DataFrame) -> Estimate:
 
 
 def gap_deviation(windows: pd.DataFrame) -> Estimate:
-    """The root mean square gap of all windows; the interval is a jackknife's over windows."""
+    """The root mean square gap of all windows; the interval is a jackknife's over windows.
+
+    There is none if fewer than two windows hold a switch.
+    """
     found = per_window(windows)
     return _jackknife(found.squares, found.switches).map(np.sqrt)
 
 
 def variance_ratios(windows: pd.DataFrame) -> dict[int, Estimate]:
-    """By lag the ratio of variances in windows, see `implreg.measures.variance_ratio`."""
+    """By lag from 2 the ratio of variances in windows, see `implreg.measures.variance_ratio`."""
     found = per_window(windows)
     size = found.squares / found.switches
     ratios = {}
     for way, rows in windows[windows.measure == "variance"].groupby("way", sort=False):
-        own = rows.set_index("at").number
-        if own.notna().all():  # some windows may be too short for a lag
-            ratios[int(str(way).split()[1])] = _jackknife(own, size)
+        own, lag = rows.set_index("at").number, int(str(way).split()[1])
+        if lag > 1 and own.notna().all():  # some windows may be too short for a lag
+            ratios[lag] = _jackknife(own, size)
     return ratios
 
 
 def _jackknife(above: pd.Series, below: pd.Series) -> Estimate:
-    """The ratio of two sums over windows."""
+    """The ratio of two sums over windows, if that of all but one always exists."""
     a, b, n = above.to_numpy(float), below.to_numpy(float), len(above)
+    if not (b.sum() - b > 0).all():
+        return NONE
     whole = a.sum() / b.sum()
     without = (a.sum() - a) / (b.sum() - b)
     found = mean_interval(n * whole - (n - 1) * without)
@@ -159,7 +166,9 @@ def chance(whole: pd.DataFrame) -> pd.DataFrame:
         own = rows[(rows.measure == measure) & (rows["at"] != 1)]  # at lag 1 all are the same
         if own.empty:
             continue
-        logs = own.assign(log=np.log(own.number)).pivot(index="way", columns="at", values="log")
+        logs = own.assign(log=np.log(own.number.where(own.number > 0))).pivot(
+            index="way", columns="at", values="log"
+        )
         mixed = logs.drop(index="exact")
         middle, spread = mixed.mean(), mixed.std()
         reach = float(((mixed - middle).abs() / spread).max(axis=1).quantile(0.95))
@@ -178,15 +187,14 @@ def against(value: float, low: float, high: float) -> str:
     return "below" if value < low else "above" if value > high else "within"
 
 
-def verdict(whole: pd.DataFrame, *, brief: bool = False) -> str:
+def verdict(found: pd.DataFrame, *, brief: bool = False) -> str:
     """Where the variance ratios leave the band of random orders, in words.
 
     Args:
-        whole: the table of one path.
+        found: of `chance`, of one path.
         brief: whether to leave out at which lags.
     """
-    found = chance(whole)
-    ratios = found[found.measure == "variance_ratio"]
+    ratios = found[found.measure == "variance_ratio"].dropna()
     runs: list[tuple[str, list[str]]] = []  # of lags next to one another
     for lag, *three in ratios[["at", *_THREE]].to_numpy(float).tolist():
         word = against(*three)
@@ -207,12 +215,14 @@ def verdict(whole: pd.DataFrame, *, brief: bool = False) -> str:
 
 
 def merging(exact: Estimate, merged: float) -> str:
-    """What merging does to the gap deviation, in words.
+    """What merging does to the gap deviation, in words, if both are known.
 
     >>> one = Estimate(1.0, 0.9, 1.1, 9)
     >>> merging(one, 0.5), merging(one, 1.05)
     ('their gaps undo one another in part', 'no difference from uncorrelated gaps is shown')
     """
+    if not exact.n or not np.isfinite(merged):
+        return NOT_TESTED
     words = {"below": "their gaps undo one another in part", "above": "their gaps add up"}
     where = against(merged, exact.low, exact.high)
     return words.get(where, "no difference from uncorrelated gaps is shown")
@@ -266,9 +276,38 @@ def described(table: pd.DataFrame, names: Mapping[int, str]) -> str:
     )
 
 
+def figure_1(table: pd.DataFrame, names: Mapping[int, str]) -> Figure:
+    """Both ends and half-way, the values and the slopes of all outputs."""
+    faint = 0.2 if table.output.nunique() > 100 else 0.6
+    with style():
+        fig = plt.figure(figsize=(6.6, 7.6), layout="constrained")
+        grid = fig.add_gridspec(3, 3, height_ratios=[1.1, 2, 2])
+        for i, picture in enumerate(pictures(table)):
+            panel = fig.add_subplot(grid[0, i])
+            panel.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="none")
+            panel.set_title(f"t = {(0, 0.5, 1)[i]:g}")
+            panel.axis("off")
+        for i, (measure, words) in enumerate(
+            {"value": "output", "slope": "slope per length"}.items()
+        ):
+            panel = fig.add_subplot(grid[i + 1, :], ylabel=words, xlabel=("", "position t")[i])
+            panel.set_title("ab"[i], loc="left", fontweight="bold")
+            for output, line in table[table.measure == measure].groupby("output"):
+                if output not in names:
+                    panel.plot(line["at"], line.number, color=MUTED, linewidth=0.5, alpha=faint,
+                               rasterized=True)  # fmt: skip
+            curves = {name: curve(table, measure, output) for output, name in names.items()}
+            for seen, colour in zip(curves.values(), CATEGORIES, strict=False):
+                panel.plot(seen.index, seen, color=colour, linewidth=1.5)
+            named_at_ends(panel, curves)
+    return show(fig, alt=described(table, names))
+
+
 def shown(found: pd.DataFrame, measure: str, at: float = 0.0) -> str:
     """One row of `chance` in words."""
-    rows = found[(found.measure == measure) & (found["at"] == at)]
+    rows = found[(found.measure == measure) & (found["at"] == at)].dropna()
+    if rows.empty:
+        return NOT_TESTED
     ((exact, low, high),) = rows[_THREE].to_numpy(float).tolist()
     return f"{exact:.3g}, {against(exact, low, high)} the {low:.3g} to {high:.3g} of random orders"
 
@@ -276,14 +315,12 @@ def shown(found: pd.DataFrame, measure: str, at: float = 0.0) -> str:
 def straightness(near: pd.Series) -> str:
     """Whether most outputs stay near their chords, in words.
 
-    >>> straightness(pd.Series([True, True, False]))
-    'Of 3 outputs 2 stay within ... the straight line: most are nearly straight'
+    >>> [straightness(pd.Series(near)) for near in ([True, True, False], [True, False])]
+    ['most are nearly straight', 'half are nearly straight']
     """
-    most = "most are nearly straight" if near.mean() > 0.5 else "most are not nearly straight"
-    return (
-        f"Of {len(near):,} outputs {int(near.sum()):,} stay within half the difference of their "
-        f"ends from the straight line: {most}"
-    )
+    if near.mean() == 0.5:
+        return "half are nearly straight"
+    return f"most are {'' if near.mean() > 0.5 else 'not '}nearly straight"
 
 
 def _rows(table: pd.DataFrame, measure: str, way: str, output: int) -> pd.DataFrame:
