@@ -56,6 +56,8 @@ def test_each_chapter_has_its_panel_and_cells_that_one_can_read(chapter):
     (panel,) = [cell for cell in cells if "bk.widgets.panel(p)" in "".join(cell["source"])]
     assert "".join(panel["source"]).endswith("\npanel")
     for cell in cells:
+        # What one can move is in reach of Python.
+        assert not re.match(r"[\w.]*explorer\(", "".join(cell["source"]).splitlines()[-1])
         assert len(cell["source"]) <= 30 or "parameters" in cell["metadata"].get("tags", [])
 
 
