@@ -37,7 +37,7 @@ LARGEST = {INSTRUMENT: 9_190, BOOK: 7_700}
 # of their cells. It was 5,800 in cells alone, with sentences that other parameters made false; the
 # other words that there are now, and the checks, are the rest. Less would be better.
 CHAPTERS = ("chapters", "parameters")
-LARGEST_CHAPTERS = 10_000
+LARGEST_CHAPTERS = 10_010
 EVERY = [
     pytest.param(house, module, id=module.name) for house in FLOORS for module in modules(house)
 ]
