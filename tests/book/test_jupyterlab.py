@@ -159,7 +159,7 @@ def test_a_panel_moves_by_keyboard_and_mouse_and_draws(lab):
     lab.do(lambda: lab.browser.execute_script(view, lab.handle("seeds")))
     lab.do(lambda: drag(lab.handle("seeds"), 50, 0).perform())
     lab.wait(lambda: "of CPU time" in lab.text(PANEL))
-    assert re.search(r"take about \d+ (h|min|s)", lab.text(PANEL))
+    assert re.search(r"take about [\d.,]+ (h|min|s)", lab.text(PANEL))
     assert "(your own)" in lab.one(f"{PANEL} select").text
 
 
