@@ -47,11 +47,13 @@ def server(folder):
     options = ["--no-browser", "--allow-root", f"--port={port}", "--ServerApp.port_retries=0"]
     options += ["--IdentityProvider.token=", "--ServerApp.disable_check_xsrf=True"]
     options += ["--LabApp.expose_app_in_browser=True", "--LabApp.news_url="]
+    env = os.environ | own | {"PYTHONPATH": path, "IMPLREG_STORE": str(folder / "runs")}
+    env.pop("IMPLREG_RESULTS", None)  # those of the book
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "jupyterlab", *options],
             cwd=folder / "book",
-            env=os.environ | own | {"PYTHONPATH": path, "IMPLREG_STORE": str(folder / "runs")},
+            env=env,
             stdout=log,
             stderr=log,
         )

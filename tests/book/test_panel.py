@@ -18,6 +18,7 @@ CHAPTERS = ["width", "sgd", "regularisation", "one-dimension", "where-it-fails",
 @pytest.fixture
 def width(tmp_path, monkeypatch):
     monkeypatch.setenv("IMPLREG_STORE", str(tmp_path / "runs"))
+    monkeypatch.delenv("IMPLREG_RESULTS", raising=False)  # those of the book
     made = panel(find("width")())
     yield made
     made.close()
@@ -97,7 +98,7 @@ def test_runs_can_be_stopped_and_go_on(width):
     width.profile.value = "smoke"
     width.controls["seeds"].value = 1000
     thread = width.run()
-    wait_until(lambda: "networks:" in width.progress.value)
+    wait_until(lambda: "/4000" in width.progress.value)
     width.stop()
     thread.join(60)
     assert "Stopped; what has finished is kept" in width.status.value

@@ -8,6 +8,7 @@ import base64
 import json
 import os
 import re
+import signal
 import sys
 from collections.abc import Mapping
 from html import escape
@@ -31,11 +32,13 @@ from implreg_book.runs.grids import share_missing
 from implreg_book.runs.report import LostWorkers
 
 _BOOK = Path(__file__).parents[2]
+_CITED = re.compile(r"\{cite:\w+\}`([a-z]+)(\d+)\w*`")
 _ROLE = re.compile(r"\{[\w:]+\}`(?:([^`<]*?)\s*<[^`>]*>|([^`]*))`")
 
 
 def main() -> None:
     """Answer requests until there are no more."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by what began in the back
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     for line in sys.stdin:
@@ -141,6 +144,7 @@ def with_numbers(prose: str, numbers: Mapping[str, object]) -> str:
     for name, value in numbers.items():
         glued = re.compile(rf"\{{glue:text\}}`\w+(?:-\w+)*?-{re.escape(name)}`")
         text = glued.sub(escape(str(value)).replace("\\", r"\\"), text)
+    text = _CITED.sub(lambda cited: f"{cited[1].title()} ({cited[2]})", text)
     text = _ROLE.sub(lambda role: role[1] or role[2], text)
     return str(MarkdownIt().render(text))
 

@@ -105,7 +105,8 @@ class Panel(ipw.VBox):  # type: ignore[misc]
         return self._ask(always=True)
 
     def stop(self) -> None:
-        """Stop the runs; what has finished is kept."""
+        """Stop the runs, and what waits behind them; what has finished is kept."""
+        self._asked += 1
         if self._process is not None:
             self._process.send_signal(signal.SIGINT)
 
@@ -173,12 +174,12 @@ class Panel(ipw.VBox):  # type: ignore[misc]
             except InputError as error:
                 answer = {"error": str(error)}
             self.halt.disabled, self.progress.value = True, ""
-            if asked != self._asked:
+            if asked != self._asked and "stopped" not in answer:
                 return
             self.status.value = self._told(answer)
             if "prose" in answer:
-                self.answer = answer
                 self.result.children = [ipw.HTMLMath(part) for part in _parts(answer)]
+                self.answer = answer
 
     def _told(self, answer: dict[str, Any]) -> str:
         for kind in ("error", "stopped"):
