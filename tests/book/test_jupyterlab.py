@@ -171,7 +171,7 @@ def test_what_the_chapter_cannot_have_is_told_in_the_panel(lab):
     typed = (Keys.CONTROL, "a", Keys.CONTROL, "-3, 5", Keys.ENTER)
     box = lab.wait(lambda: lab.row("text", "scales").find_element(By.CSS_SELECTOR, "input"))
     box.send_keys(*typed)
-    lab.wait(lambda: "scales of chapter start must be 1 or more numbers" in lab.text(PANEL))
+    lab.wait(lambda: "scales of chapter start must be 1 to 6 numbers" in lab.text(PANEL))
 
 
 def test_an_explorer_keeps_its_keys_and_tells_python(lab):
