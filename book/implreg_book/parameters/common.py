@@ -44,7 +44,7 @@ BATCH: Rules = {"low": 1, "high": 60_000, "unit": "samples"}
 LOSSES: Rules = {"low": 1e-6, "high": 100, "order": "falling"}
 SHARES: Rules = {"low": 0, "high": 1, "order": "rising"}
 SCALE: Rules = {"low": 1e-3, "high": 1000}
-FACTOR: Rules = {"low": 0.05, "high": 4}  # below, two stages of a ResNet are alike
+FACTOR: Rules = {"low": 0.01, "high": 4}
 
 
 class WithData(Parameters):
