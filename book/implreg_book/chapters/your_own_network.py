@@ -15,6 +15,7 @@ from implreg.datasets import Dataset
 from implreg.errors import InputError
 from implreg.tracing import Trace
 from implreg.tracing.paths import Pairs
+from implreg_book.evidence import words
 from implreg_book.parameters.your_own_network import Parameters
 
 _MEASURES = {
@@ -36,10 +37,31 @@ def images(x: Tensor) -> Tensor:
     return interpolate(x.float().view(-1, 1, side, side), _SIDE, mode="bilinear")
 
 
-def test_error(net: nn.Module, data: Dataset) -> float:
+def error_of(net: nn.Module, data: Dataset) -> float:
     """Share of test samples that a network of images gets wrong."""
     with torch.no_grad():
         return float((net(images(data.x_test)).argmax(1) != data.y_test).double().mean())
+
+
+def trained(p: Parameters, net: nn.Module, data: Dataset) -> dict[str, object]:
+    """What the prose says of the training."""
+    return {
+        "dataset": p.dataset,
+        "train": f"{p.train:,}",
+        "epochs": words.some(p.epochs, "epoch"),
+        "pairs": words.some(p.pairs, "path"),
+        "test-error": f"{100 * error_of(net, data):.1f}",
+    }
+
+
+def checked(value_error: float, slope_error: float) -> dict[str, object]:
+    """What the prose says of differences from the network itself, relative to the largest."""
+    rounding = max(value_error, slope_error) < 1e-9
+    return {
+        "value-error": f"{value_error:.0e}",
+        "slope-error": f"{slope_error:.0e}",
+        "rounding": "both are rounding" if rounding else "more than rounding",
+    }
 
 
 def layers(trace: Trace) -> pd.DataFrame:
