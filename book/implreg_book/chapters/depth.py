@@ -11,8 +11,8 @@ from implreg.figures import Figure
 from implreg.theory import slope_covariance
 from implreg_book import figures
 from implreg_book.chapters import depth_runs as runs
-from implreg_book.chapters.absent import nothing_to_draw
 from implreg_book.chapters.depth_runs import LIMIT, Found, grids, measure
+from implreg_book.chapters.missing import nothing_to_draw
 from implreg_book.evidence import claims, rules, words
 from implreg_book.evidence.claims import Verdict
 from implreg_book.evidence.statistics import power_law, ratio

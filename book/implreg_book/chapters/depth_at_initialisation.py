@@ -8,7 +8,7 @@ import pandas as pd
 
 from implreg.figures import Figure
 from implreg_book import figures
-from implreg_book.chapters.absent import nothing_to_draw
+from implreg_book.chapters.missing import nothing_to_draw
 from implreg_book.evidence import claims, rules, words
 from implreg_book.evidence.claims import Verdict
 from implreg_book.evidence.statistics import NONE, Estimate, mean_interval

@@ -12,7 +12,7 @@ from implreg.figures import Figure, show, style
 from implreg.figures.display import CATEGORIES, MUTED, number
 from implreg.training import SGD
 from implreg_book import figures
-from implreg_book.chapters.absent import nothing_to_draw
+from implreg_book.chapters.missing import nothing_to_draw
 from implreg_book.evidence import claims, rules, words
 from implreg_book.evidence.claims import Outcome, Verdict
 from implreg_book.evidence.statistics import NONE, Estimate, mean_interval, ratio

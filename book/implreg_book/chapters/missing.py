@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from implreg.figures import Figure, show, style
-from implreg.figures.display import new_figure
+from implreg.figures.display import MUTED, new_figure
 from implreg_book.evidence.statistics import NONE, Estimate, mean_interval, ratio
 
 NOT_TESTED = "not tested"
@@ -36,9 +36,18 @@ def paired(above: pd.Series, below: pd.Series | float = 1.0) -> Estimate:
     return ratio(found, [1.0] * len(found)) if len(found) else NONE
 
 
-def instead(what: str) -> Figure:
-    """A line of text in place of a figure that has nothing to show."""
+def nothing_to_draw(why: str) -> Figure:
+    """A strip that says, in one sentence, why nothing is drawn.
+
+    >>> nothing_to_draw("No network reached the training loss.").alt
+    'Nothing is drawn: No network reached the training loss.'
+    """
     with style():
-        canvas = new_figure(0.8)
-        canvas.text(0.5, 0.5, f"{what}: {NOT_TESTED}", ha="center", va="center")
-    return show(canvas, alt=f"Nothing is drawn: {what}, {NOT_TESTED}.")
+        canvas = new_figure(0.7)
+        canvas.text(0.5, 0.5, why, ha="center", va="center", color=MUTED)
+    return show(canvas, alt=f"Nothing is drawn: {why}")
+
+
+def instead(what: str) -> Figure:
+    """The same of something that is not tested."""
+    return nothing_to_draw(f"{what}, {NOT_TESTED}.")

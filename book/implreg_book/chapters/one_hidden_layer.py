@@ -18,7 +18,7 @@ from implreg.figures.display import CATEGORIES, MUTED, new_figure
 from implreg.networks import mlp
 from implreg.tracing import trace
 from implreg_book import figures
-from implreg_book.chapters.absent import nothing_to_draw
+from implreg_book.chapters.missing import nothing_to_draw
 from implreg_book.evidence import claims, rules
 from implreg_book.evidence.claims import Verdict
 from implreg_book.evidence.statistics import NONE, Estimate, mean_interval

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from implreg_book.evidence import claims
-from implreg_book.evidence.claims import Outcome, Verdict
+from implreg_book.evidence.claims import Outcome
 from implreg_book.evidence.statistics import Estimate
 from implreg_book.parameters.paper_in_ten_minutes import Parameters
 
@@ -298,11 +298,3 @@ def _line(found: Found, verdict: dict[Any, Any]) -> str:
         f"{what} Found: {verdict['quantity']}: {effect} ({verdict['seeds']:.0f} "
         f"{verdict['independent']}); {verdict['scope']}. {verdict['details']}"
     )
-
-
-def verdicts(found: Found) -> dict[str, Verdict]:
-    """None of its own."""
-    return {}
-
-
-TABLES = {"figures": figure_map}

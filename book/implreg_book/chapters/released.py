@@ -9,7 +9,7 @@ import pandas as pd
 from implreg.figures import Figure
 from implreg.training import SGD
 from implreg_book import figures
-from implreg_book.chapters.absent import nothing_to_draw
+from implreg_book.chapters.missing import nothing_to_draw
 from implreg_book.evidence import rules, words
 from implreg_book.evidence.claims import Outcome, Verdict
 from implreg_book.evidence.statistics import NONE, Estimate, ratio
