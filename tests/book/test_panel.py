@@ -4,7 +4,7 @@ import pytest
 from _processes import wait_until
 from implreg_book.parameters import Parameter, find
 from implreg_book.parameters.schema import in_words
-from implreg_book.press.redraw import with_numbers
+from implreg_book.press.redraw import answer_to, with_numbers
 from implreg_book.widgets import panel
 from implreg_book.widgets.controls import control, put, steps_of
 
@@ -120,3 +120,15 @@ def test_prose_is_told_with_numbers():
     prose = "# T\n\nIt {glue:text}`a-b-x` {glue:text}`a-b-y` {term}`kink <k>`."
     told = with_numbers(prose, {"x": "rises", "y": "<5"})
     assert told == "<p>It rises &lt;5 kink.</p>\n"
+
+
+def test_a_chapter_whose_code_is_in_its_notebook_is_run_as_a_whole(tmp_path, monkeypatch):
+    monkeypatch.setenv("IMPLREG_STORE", str(tmp_path / "runs"))
+    chapters = tmp_path / "executed"
+    chapters.mkdir()
+    monkeypatch.chdir(tmp_path)  # not the folder of the book
+    asked = {"chapter": "paper-in-ten-minutes", "values": {"chapters": str(chapters)}}
+    answer = answer_to(asked | {"draw": True})
+    assert "In short." in answer["prose"] and "{glue" not in answer["prose"]
+    assert len(answer["verdicts"]) == 8 and answer["tables"]
+    assert all(one["alt"] for one in answer["figures"])

@@ -11,6 +11,7 @@ import re
 import signal
 import sys
 from collections.abc import Mapping
+from contextlib import chdir
 from html import escape
 from importlib import import_module
 from pathlib import Path
@@ -18,12 +19,10 @@ from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
-import nbformat
 import pandas as pd
 from markdown_it import MarkdownIt
 
 from implreg.errors import InputError
-from implreg.figures import Figure
 from implreg_book.parameters.registry import find
 from implreg_book.parameters.schema import Parameters, Values, in_time
 from implreg_book.press.chapters import load_book
@@ -78,9 +77,10 @@ def answer_to(request: Mapping[str, Any]) -> dict[str, Any]:
 def drawn(module: ModuleType, p: Parameters) -> dict[str, Any]:
     """The chapter of a module with the parameters `p`."""
     found = module.measure(p)
+    figures = [draw(found) for draw in module.FIGURES.values()]
     return {
         "prose": opening(p.chapter, module.numbers(found)),
-        "figures": [picture(draw(found)) for draw in module.FIGURES.values()],
+        "figures": [picture(made.svg, made.alt) for made in figures],
         "tables": [table_html(make(found)) for make in getattr(module, "TABLES", {}).values()],
         "verdicts": [html_of(verdict) for verdict in module.verdicts(found).values()],
     }
@@ -93,20 +93,18 @@ def executed(name: str, values: Values) -> dict[str, Any]:
         ChapterError: a cell failed.
     """
     chapter = load_book(_BOOK.parent).chapter(name)
-    with TemporaryDirectory(prefix="implreg-") as folder:
-        file = Path(folder) / chapter.source.name
-        options: dict[str, Any] = {"root": _BOOK.parent, "label": None, "cell_timeout": 3600}
-        run_chapter(chapter, values, file, **options)
-        notebook = nbformat.read(file, as_version=4)
+    with TemporaryDirectory(prefix="implreg-") as folder, chdir(_BOOK.parent):
+        running, failed = (Path(folder) / f"{end}.ipynb" for end in ("running", "failed"))
+        notebook = run_chapter(chapter, values, running, failed, label=None, cell_timeout=3600)
     datas = [output.get("data", {}) for output in outputs_of(notebook)]
     pages = ["".join(data.get("text/html", "")) for data in datas]
     numbers = {told: text.strip("'") for told, text in glued(notebook).items()}
     return {
         "prose": opening(name, {told.partition("-")[2]: text for told, text in numbers.items()}),
         "figures": [
-            {"svg": base64.b64encode(data["image/svg+xml"].encode()).decode(), "alt": ""}
-            for data in datas
-            if "image/svg+xml" in data
+            picture(output.data["image/svg+xml"], output.metadata["implreg"]["alt"])
+            for output in outputs_of(notebook)
+            if "image/svg+xml" in output.get("data", {})
         ],
         "tables": [page for page in pages if "<table" in page],
         "verdicts": [page for page in pages if 'class="claim' in page],
@@ -118,9 +116,9 @@ def html_of(shown: Any) -> str:
     return str(shown._repr_mimebundle_()["text/html"])
 
 
-def picture(figure: Figure) -> dict[str, str]:
+def picture(svg: str, alt: str) -> dict[str, str]:
     """A figure for a notebook."""
-    return {"svg": base64.b64encode(figure.svg.encode()).decode(), "alt": figure.alt}
+    return {"svg": base64.b64encode(svg.encode()).decode(), "alt": alt}
 
 
 def table_html(table: "pd.DataFrame | pd.io.formats.style.Styler") -> str:
