@@ -14,6 +14,7 @@ import pandas as pd
 import yaml
 from implreg_book.evidence.claims import Verdict
 from implreg_book.parameters import find
+from implreg_book.parameters.registry import module_name
 from implreg_book.runs import grid
 from implreg_book.runs.workers import Workers
 from matplotlib import figure as mpl_figure
@@ -32,7 +33,7 @@ def _blank(_: object, file: Any, **options: Any) -> None:
 
 def module_of(chapter: str) -> Any:
     """The module of a chapter."""
-    return import_module(f"implreg_book.chapters.{chapter.replace('-', '_')}")
+    return import_module(f"implreg_book.chapters.{module_name(chapter)}")
 
 
 def found_with(chapter: str, **values: Any) -> Any:

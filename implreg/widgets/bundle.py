@@ -9,14 +9,13 @@ from implreg.figures.display import variables
 JS = Path(__file__).parent / "js"
 # JupyterLab would take arrow keys for moves between cells, and d d would delete the cell. It looks
 # at the focused element alone.
-_NOTEBOOK = """
-export default { render(context) {
-  context.el.addEventListener("focusin", ({ target }) => {
-    target.setAttribute("data-lm-suppress-shortcuts", "true");
-  });
-  return EXPLORER.render(context);
-} };
+KEEP_KEYS = """
+const keepKeys = (element) => element.addEventListener("focusin", ({ target }) => {
+  target.setAttribute("data-lm-suppress-shortcuts", "true");
+});
 """
+_RENDER = "keepKeys(context.el); return EXPLORER.render(context);"
+_NOTEBOOK = f"{KEEP_KEYS}\nexport default {{ render(context) {{ {_RENDER} }} }};\n"
 _IMPORT = re.compile(r'^import (\{[^}]*\}) from "\./([\w-]+)\.js";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:function\*?|const|class) (\w+))", re.MULTILINE)
 

@@ -3,6 +3,7 @@
 import pytest
 from _processes import wait_until
 from implreg_book.parameters import Parameter, find
+from implreg_book.parameters.registry import profiles
 from implreg_book.parameters.schema import in_words
 from implreg_book.press.redraw import answer_to, with_numbers
 from implreg_book.widgets import panel
@@ -40,7 +41,7 @@ def test_a_profile_sets_all_controls(chapter, profile):
     made = panel(find(chapter)())
     made._ask = lambda **_: None  # not drawn here
     made.profile.value = profile
-    assert made.parameters == find(chapter).of(made._profiles[profile])
+    assert made.parameters == find(chapter).of(profiles(chapter)[profile])
     assert made.profile.value == profile
     made.profile.value = "default"
     assert made.parameters == find(chapter)()

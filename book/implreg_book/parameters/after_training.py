@@ -60,8 +60,7 @@ class Parameters(common.WithData):
 
     def together(self) -> None:
         """Refuse what the data set does not have, and more groups than networks."""
-        self.check_train("dataset", "train")
-        self.check_pairs("pairs", self.train, common.DATASETS[self.dataset].classes)
+        self.check_train("dataset", "train", "pairs")
         self.require(
             "groups", self.groups <= self.networks, f"be at most networks, {self.networks}"
         )

@@ -31,6 +31,5 @@ class Parameters(common.WithData):
 
     def together(self) -> None:
         """Refuse what the data set does not have, and a pair that is not traced."""
-        self.check_train("dataset", "train")
-        self.check_pairs("pairs", self.train, common.DATASETS[self.dataset].classes)
+        self.check_train("dataset", "train", "pairs")
         self.require("pair", self.pair < self.pairs, f"be below pairs, {self.pairs}")

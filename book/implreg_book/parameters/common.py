@@ -50,8 +50,17 @@ FACTOR: Rules = {"low": 0.01, "high": 4}
 class WithData(Parameters):
     """Checks of a data set, its training samples and what is drawn from them."""
 
-    def check_train(self, dataset: str, train: str, *, same: bool = True) -> None:
-        """Refuse more training samples than there are, or, for pairs of a class, too few."""
+    def check_train(
+        self, dataset: str, train: str, pairs: str | None = None, *, same: bool = True
+    ) -> None:
+        """Refuse more training samples than there are, or, for pairs of a class, too few.
+
+        Args:
+            dataset: parameter that names the data.
+            train: parameter that says how many samples.
+            pairs: parameter that says how many pairs of a class they must have, if any must.
+            same: whether each class needs two samples.
+        """
         data, count = DATASETS[getattr(self, dataset)], getattr(self, train)
         least = data.classes * (1 + same)
         self.require(
@@ -59,6 +68,10 @@ class WithData(Parameters):
             least <= count <= data.train,
             f"lie between {least} and {data.train:,} with {dataset} {getattr(self, dataset)}",
         )
+        if pairs:
+            most = count * (count // data.classes - 1)
+            rule = f"be at most {most:,} with {count} samples"
+            self.require(pairs, getattr(self, pairs) <= most, rule)
 
     def check_side(self, dataset: str, side: str, *, least: int = 2) -> None:
         """Refuse a size of images that the data or the networks cannot have."""
@@ -68,13 +81,6 @@ class WithData(Parameters):
         self.require(side, data.images or not pixels, rule)
         rule = f"leave at least {least} pixels to a side for the networks of this chapter"
         self.require(side, (pixels or data.side) >= least, rule)
-
-    def check_pairs(self, pairs: str, train: int, classes: int) -> None:
-        """Refuse more pairs of a class than so many training samples have."""
-        most = train * (train // classes - 1)
-        self.require(
-            pairs, getattr(self, pairs) <= most, f"be at most {most:,} with {train} samples"
-        )
 
     def check_convolutional(self, convolutions: str | None, depths: str | None) -> None:
         """Refuse sizes that no VGG-like network and no ResNet of the paper has."""
@@ -112,6 +118,5 @@ class Ablation(WithData):
 
     def together(self) -> None:
         """Refuse what the data set does not have."""
-        self.check_train("dataset", "train")
+        self.check_train("dataset", "train", "pairs")
         self.check_side("dataset", "side")
-        self.check_pairs("pairs", self.train, DATASETS[self.dataset].classes)

@@ -3,17 +3,14 @@
 import ast
 from collections.abc import Mapping
 from html import escape
-from pathlib import Path
 from typing import Any
 
-import yaml
 from IPython.display import display
 
-from implreg_book.parameters.registry import find
+from implreg_book.parameters.registry import find, profile_of
 from implreg_book.parameters.schema import Parameters, Values, in_words, named
 
 _INJECTED = "# Parameters"  # the first line of the cell that papermill adds
-_PROFILES = Path(__file__).parents[2] / "profiles.yml"
 
 
 def check(chapter: str, namespace: Mapping[str, Any]) -> Parameters:
@@ -45,12 +42,8 @@ def banner(parameters: Parameters) -> dict[str, str]:
     if not changed:
         return {}
     schema = parameters.schema()
-    names = [
-        name
-        for name, chapters in yaml.safe_load(_PROFILES.read_text(encoding="utf-8")).items()
-        if chapters.get(parameters.chapter) == changed
-    ]
-    title = f"Run with profile {names[0]}" if names else "Run with other parameters"
+    profile = profile_of(parameters)
+    title = f"Run with profile {profile}" if profile else "Run with other parameters"
     title += ": its numbers and verdicts are not those of the published book"
     rows = [(n, in_words(x), in_words(schema[n].default)) for n, x in changed.items()]
     lines = [f"`{name}` is {value} instead of {default}" for name, value, default in rows]

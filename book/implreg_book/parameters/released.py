@@ -56,10 +56,7 @@ class Parameters(common.WithData):
 
     def together(self) -> None:
         """Refuse what the data set does not have, and sizes that no such network has."""
-        self.check_train("dataset", "train")
-        self.check_train("dataset", "conv_train")
+        self.check_train("dataset", "train", "pairs")
+        self.check_train("dataset", "conv_train", "conv_pairs")
         self.check_side("dataset", "side", least=common.VGG_SIDE)
         self.check_convolutional("convolutions", "depth")
-        classes = common.DATASETS[self.dataset].classes
-        self.check_pairs("pairs", self.train, classes)
-        self.check_pairs("conv_pairs", self.conv_train, classes)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
+from functools import cache
 from itertools import pairwise
 from typing import Any, ClassVar, Self, TypeVar, get_type_hints
 
@@ -172,6 +173,7 @@ class Parameters:
     seconds: ClassVar[float]
 
     @classmethod
+    @cache
     def schema(cls) -> dict[str, Parameter]:
         """What each may be, by name, in the order of the cell."""
         types = get_type_hints(cls)
@@ -188,10 +190,9 @@ class Parameters:
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
         """The parameters with some `values`, as a notebook or a file gives them."""
-        schema = cls.schema()
         for name in values:
-            named(f"parameter of chapter {cls.chapter}", name, schema)
-        return cls(**{name: schema[name].typed(cls.chapter, x) for name, x in values.items()})
+            named(f"parameter of chapter {cls.chapter}", name, cls.schema())
+        return cls(**values)
 
     def __post_init__(self) -> None:
         for name, one in self.schema().items():

@@ -72,13 +72,10 @@ class Training(common.WithData):
 
     def together(self) -> None:
         """Refuse what the data set does not have, sizes that no such network has, and no start."""
-        self.check_train("dataset", "train")
-        self.check_train("dataset", "conv_train")
+        self.check_train("dataset", "train", "pairs")
+        self.check_train("dataset", "conv_train", "conv_pairs")
         self.check_side("dataset", "side", least=common.VGG_SIDE)
         self.check_convolutional("convolutions", "depths")
-        classes = common.DATASETS[self.dataset].classes
-        self.check_pairs("pairs", self.train, classes)
-        self.check_pairs("conv_pairs", self.conv_train, classes)
         for name in ("measure_at", "conv_measure_at"):
             start = getattr(self, name)[0]
             self.require(name, start == 0, "begin with 0, before the first step")

@@ -32,5 +32,4 @@ class Parameters(common.WithData):
 
     def together(self) -> None:
         """Refuse what the data set does not have."""
-        self.check_train("dataset", "train")
-        self.check_pairs("pairs", self.train, common.DATASETS[self.dataset].classes)
+        self.check_train("dataset", "train", "pairs")

@@ -13,7 +13,7 @@ import papermill
 import yaml
 
 from implreg.errors import InputError
-from implreg_book.parameters.registry import find
+from implreg_book.parameters.registry import DEFAULT_PROFILE, find
 from implreg_book.parameters.schema import (
     TYPES,
     Parameter,
@@ -28,7 +28,6 @@ from implreg_book.parameters.schema import (
 )
 from implreg_book.runs.dependencies import Root, Sources
 
-DEFAULT_PROFILE = "default"
 # The parameter of a chapter that reads other chapters: the folder where they lie, executed.
 CHAPTERS_PARAMETER = "chapters"
 
@@ -73,10 +72,10 @@ class Chapter:
         Raises:
             InputError: one is not, or they do not.
         """
-        typed = {n: self.parameter(n).typed(self.name, value) for n, value in values.items()}
-        if self.schema is not None:
-            self.schema.of(typed)
-        return typed
+        if self.schema is None:
+            return {n: self.parameter(n).typed(self.name, value) for n, value in values.items()}
+        every = self.schema.of(values).values()
+        return {name: every[name] for name in values}
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from typing import Any
 
 import nbformat
 
+from implreg_book.parameters.registry import DEFAULT_PROFILE
 from implreg_book.parameters.schema import Values
 from implreg_book.press.address import Address
-from implreg_book.press.chapters import CHAPTERS_PARAMETER, DEFAULT_PROFILE, Book, Chapter
+from implreg_book.press.chapters import CHAPTERS_PARAMETER, Book, Chapter
 from implreg_book.press.provenance import Inputs, run_inputs
 from implreg_book.press.why import run_changes
 from implreg_book.runs.dependencies import Root, Sources, digest

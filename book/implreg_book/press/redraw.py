@@ -23,7 +23,7 @@ import pandas as pd
 from markdown_it import MarkdownIt
 
 from implreg.errors import InputError
-from implreg_book.parameters.registry import find
+from implreg_book.parameters.registry import find, module_name
 from implreg_book.parameters.schema import Parameters, Values, in_time
 from implreg_book.press.chapters import load_book
 from implreg_book.press.notebook import glued, outputs_of, run_chapter
@@ -66,7 +66,7 @@ def answer_to(request: Mapping[str, Any]) -> dict[str, Any]:
     chapter = request["chapter"]
     schema = find(chapter)
     assert schema is not None
-    module = import_module(f"implreg_book.chapters.{chapter.replace('-', '_')}")
+    module = import_module(f"implreg_book.chapters.{module_name(chapter)}")
     p = schema.of(request["values"])
     if not request["draw"]:
         missing = share_missing(module.grids(p)) if hasattr(module, "grids") else 1.0

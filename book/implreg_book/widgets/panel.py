@@ -13,28 +13,25 @@ from typing import Any
 
 import anywidget
 import ipywidgets as ipw
-import yaml
 
 from implreg.errors import InputError
+from implreg.widgets.bundle import KEEP_KEYS
+from implreg_book.parameters.registry import profile_of, profiles
 from implreg_book.parameters.schema import Parameters, Values, in_words
 from implreg_book.settings import STORE
 from implreg_book.widgets.controls import control, put
 
 QUICK = 5  # CPU seconds up to which a chapter is drawn anew without being asked
-_PROFILES = Path(__file__).parents[2] / "profiles.yml"
 _OWN = "(your own)"
-# JupyterLab would take arrow keys and letters for its own commands; it looks at what has the focus.
-_KEYS = """
-export default { render({ el }) {
-  const listen = () => {
+_KEYS = f"""{KEEP_KEYS}
+export default {{ render({{ el }}) {{
+  const listen = () => {{
     const panel = el.closest(".implreg-panel");
-    if (!panel) return requestAnimationFrame(listen);
-    panel.addEventListener("focusin", ({ target }) => {
-      target.setAttribute("data-lm-suppress-shortcuts", "true");
-    });
-  };
+    if (panel) keepKeys(panel);
+    else requestAnimationFrame(listen);
+  }};
   listen();
-} };
+}} }};
 """
 
 
@@ -65,11 +62,8 @@ class Panel(ipw.VBox):  # type: ignore[misc]
         made = {n: control(self.chapter, one) for n, one in self._schema.schema().items()}
         self.controls = {name: widget for name, (widget, _) in made.items()}
         self._read = {name: read for name, (_, read) in made.items()}
-        self._profiles = {"default": {}} | {
-            name: chapters.get(self.chapter, {})
-            for name, chapters in yaml.safe_load(_PROFILES.read_text(encoding="utf-8")).items()
-        }
-        self.profile = ipw.Dropdown(options=[*self._profiles, _OWN], description="profile")
+        names = [*profiles(self.chapter), _OWN]
+        self.profile = ipw.Dropdown(options=names, description="profile")
         self.start = ipw.Button(description="Run", icon="play", button_style="primary")
         self.halt = ipw.Button(description="Stop", icon="stop", disabled=True)
         self.status = ipw.HTML("Move a control, or press <em>Run</em>.")
@@ -77,7 +71,7 @@ class Panel(ipw.VBox):  # type: ignore[misc]
         self.result = ipw.VBox()
         for name, value in parameters.values().items():
             put(self.controls[name], value)
-        self.profile.value = self._named(parameters.changed())
+        self.profile.value = profile_of(parameters) or _OWN
         grid = ipw.GridBox(
             list(self.controls.values()),
             layout={"grid_template_columns": "repeat(auto-fill, minmax(22em, 1fr))"},
@@ -136,22 +130,23 @@ class Panel(ipw.VBox):  # type: ignore[misc]
     def _take_profile(self, change: dict[str, Any]) -> None:
         if change["new"] == _OWN:
             return
-        values = self._schema.of(self._profiles[change["new"]]).values()
-        with self.hold_trait_notifications():
-            for name, value in values.items():
-                put(self.controls[name], value)
+        values = self._schema.of(profiles(self.chapter)[change["new"]]).values()
+        for widget in self.controls.values():  # what is halfway is nobody's wish
+            widget.unobserve(self._moved, "value")
+        for name, value in values.items():
+            put(self.controls[name], value)
+        for widget in self.controls.values():
+            widget.observe(self._moved, "value")
+        self._moved(change)
 
     def _moved(self, _: object) -> None:
         try:
-            self.profile.value = self._named(self.parameters.changed())
+            self.profile.value = profile_of(self.parameters) or _OWN
         except InputError as error:
             self._asked += 1  # what is being drawn is not what the controls say
             self.status.value = self._told({"error": str(error)})
             return
         self._ask(always=False)
-
-    def _named(self, changed: Values) -> str:
-        return next((n for n, values in self._profiles.items() if values == changed), _OWN)
 
     def _ask(self, *, always: bool) -> Thread:
         self._asked += 1
