@@ -14,6 +14,7 @@ from implreg_book.chapters.architecture_found import (
     changes,
     grids,
 )
+from implreg_book.chapters.compared import reference_of
 from implreg_book.chapters.same_loss import shown, times
 from implreg_book.evidence import claims, rules, words
 from implreg_book.evidence.claims import Verdict
@@ -45,7 +46,7 @@ def measure(p: Parameters) -> Found:
         same_loss.completed(tables["modes"], list(layers.LOOKED_AT)),
         units=narrow["network"]["widths"][0],
         scale=small["start"]["scale"],
-        test_samples=len(same_loss.reference(p).data().y_test),
+        test_samples=len(reference_of(p).data().y_test),
     )
 
 
@@ -136,7 +137,7 @@ def _opening(found: Found) -> dict[str, object]:
         "arrived": ""
         if reached.shape[0] == len(last)
         else f" ({words.how_many(len(reached), len(last), 'networks')} got there)",
-        "arrival": same_loss.arrival(last, found.target, same_loss.epochs(p.epochs)),
+        "arrival": same_loss.arrival(last, found.target, words.some(p.epochs, "epoch")),
         "reservation": same_loss.reservation(kinds.outcomes(found).values(), p.seeds),
         "deflection-deepest": times(deflected[found.names.keys["deepest"]]),
         "deflection-leak": times(deflected[found.names.keys["leak"]]),

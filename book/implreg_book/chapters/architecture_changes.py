@@ -15,6 +15,7 @@ from implreg_book.chapters.architecture_found import (
     STRAIGHTNESS,
     Found,
 )
+from implreg_book.chapters.missing import mean
 from implreg_book.chapters.same_loss import both, cell, shown, times
 from implreg_book.evidence import rules, words
 from implreg_book.evidence.rules import Outcome, in_words
@@ -157,7 +158,7 @@ def depth_words(found: Found) -> dict[str, object]:
             "which it would level off."
         )
     if growth["bridge_ratio"].n:
-        one, many = (same_loss.mean(after[after.depth == n].bridge_ratio) for n in (1, most))
+        one, many = (mean(after[after.depth == n].bridge_ratio) for n in (1, most))
         sentences["quotient"] = (
             f"The quotient of the two is {one:.2f} with one hidden layer and {many:.2f} with "
             f"{most}. With depth it becomes {quotient} times what it is for one "

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from implreg_book.chapters import same_loss
+from implreg_book.chapters.compared import reference_of
 from implreg_book.chapters.same_loss import Ratios
 from implreg_book.evidence import rules
 from implreg_book.evidence.statistics import Estimate
@@ -166,7 +167,7 @@ class Found:
 
 def changes(p: Parameters) -> dict[str, dict[str, Any]]:
     """How each kind differs from the reference; the last one is the narrow perceptron."""
-    usual = same_loss.reference(p)
+    usual = reference_of(p)
     found = conditions.architectures(
         usual, depths=p.depths, leaks=p.leaks, deep=p.deep, channels=p.channels
     )
@@ -183,7 +184,7 @@ def changes(p: Parameters) -> dict[str, dict[str, Any]]:
 
 def grids(p: Parameters) -> Grids:
     """Every kind for each seed, trained, before training, and those with batch norm once more."""
-    configs = ablations.grid(same_loss.reference(p), changes(p), p.seeds)
+    configs = ablations.grid(reference_of(p), changes(p), p.seeds)
     kinds = [architecture.Networks(one, p.seeds) for one in configs if one.seed == 0]
     normed = [kind for kind in kinds if kind.config.network.batch_norm]
     return {

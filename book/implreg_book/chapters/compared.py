@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from implreg.figures.display import MUTED, Figure, new_figure, show, style
+from implreg.figures.display import Figure
 from implreg.training import Recipe
 from implreg_book import figures
+from implreg_book.chapters.missing import nothing_to_draw
 from implreg_book.evidence import comparisons, rules, words
 from implreg_book.evidence.correlation import rank_correlation
 from implreg_book.evidence.statistics import NONE, Estimate, ratio, simultaneous
@@ -23,6 +24,7 @@ from implreg_book.parameters.common import Ablation
 from implreg_book.runs.grids import Grid
 
 ALONE = "there is no comparison, as of no seed both this and the usual network arrived"
+NO_NETWORK = "No network has what this figure is about."
 _FEWEST = 5
 Ratios = dict[str, dict[str, Estimate]]
 
@@ -242,10 +244,7 @@ def widened(ratio: Estimate, tests: int) -> Estimate:
     """
     if ratio.n < 2:
         return ratio
-    try:
-        x = simultaneous(ratio, tests)
-    except OverflowError:
-        x = Estimate(ratio.value, 0.0, math.inf, ratio.n)
+    x = simultaneous(ratio, tests)
     low, high = max(x.low, min(x.value, 1e-3)), min(x.high, max(x.value, 1e3))
     return Estimate(x.value, low, high, x.n)
 
@@ -264,16 +263,8 @@ def compare_figure(rows: pd.DataFrame, columns: Mapping[str, str]) -> Figure:
     """Columns of the networks that have all of them, by condition; says so if there are none."""
     rows = rows.dropna(subset=list(columns))
     if rows.empty:
-        return nothing()
+        return nothing_to_draw(NO_NETWORK)
     return figures.plot_compare(rows, "condition", list(columns), ylabel=list(columns.values()))
-
-
-def nothing() -> Figure:
-    """The figure of no network."""
-    with style():
-        canvas = new_figure(1.2)
-        canvas.text(0.5, 0.5, "no network to show", ha="center", va="center", color=MUTED)
-    return show(canvas, alt="No network to show: none has what this figure is about.")
 
 
 def method(p: Ablation) -> str:

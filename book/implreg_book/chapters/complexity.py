@@ -14,6 +14,7 @@ from implreg_book import figures
 from implreg_book.chapters import compared, double_descent
 from implreg_book.chapters.compared import Compared
 from implreg_book.chapters.complexity_measures import BENDS, MEASURES, PAPER, WITHIN
+from implreg_book.chapters.missing import nothing_to_draw
 from implreg_book.evidence import claims, rules, words
 from implreg_book.evidence.claims import Verdict
 from implreg_book.evidence.rules import WEAK, Outcome
@@ -292,7 +293,7 @@ def scatter_figure(found: Found) -> Figure:
     means = means[(means > 0).all(axis=1)]
     groups = [g for g in means.index.unique("group") if g != REFERENCE]
     if not groups:
-        return compared.nothing()
+        return nothing_to_draw(compared.NO_NETWORK)
     with ir.figures.style():
         fig, panels = plt.subplots(1, 2, figsize=(6.6, 3.7), sharey=True, layout="constrained")
         told, handles = [], []

@@ -9,6 +9,7 @@ import pandas as pd
 from implreg.figures import Figure
 from implreg_book import figures
 from implreg_book.chapters import compared
+from implreg_book.chapters.missing import nothing_to_draw
 from implreg_book.evidence import rules
 from implreg_book.evidence.statistics import NONE, Estimate, ratio
 
@@ -118,7 +119,7 @@ def figure(fine: pd.DataFrame) -> Figure:
     """Networks of growing width on noisy labels."""
     curve = fine.dropna(subset=["units", *_CURVES])
     if curve.empty:
-        return compared.nothing()
+        return nothing_to_draw(compared.NO_NETWORK)
     share = (100 * curve.random_labels).map("{:g} %".format)
     return figures.plot_against(
         curve.assign(**{"random labels": share}), "units", list(_CURVES), by="random labels",

@@ -11,7 +11,7 @@ from implreg.figures import Figure
 from implreg.figures.display import MUTED, new_figure, show, style
 from implreg.training import SGD
 from implreg_book import figures
-from implreg_book.evidence import rules
+from implreg_book.evidence import rules, words
 from implreg_book.evidence.statistics import NONE, Estimate, mean_interval, ratio
 from implreg_book.experiments import sgd as experiment
 from implreg_book.experiments.families import Network
@@ -141,7 +141,7 @@ class Networks:
         if all(self.trained(family, size) for size in sizes):
             return ""
         missed = 100 * max(end.train_error.mean() for end in ends)
-        epochs = counted(self.epochs(family)[-1], "epoch")
+        epochs = words.some(self.epochs(family)[-1], "epoch")
         worst = "up to " * (len(sizes) > 1)
         return f"after {epochs} {what} still miss {worst}{missed:.0f} % of their training samples"
 
@@ -165,15 +165,6 @@ def pairs_of(kind: str) -> str:
     ('same-class pairs', 'train-test pairs')
     """
     return f"{kind} pairs" if kind == "train-test" else f"{kind}-class pairs"
-
-
-def counted(count: int, what: str) -> str:
-    """A number of things.
-
-    >>> counted(1, "epoch"), counted(1000, "epoch")
-    ('1 epoch', '1,000 epochs')
-    """
-    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 def seeds(count: int) -> str:

@@ -12,10 +12,10 @@ from implreg.figures import Figure, show, style
 from implreg.figures.display import CATEGORIES, MUTED, number
 from implreg.training import SGD
 from implreg_book import figures
-from implreg_book.chapters.missing import nothing_to_draw
+from implreg_book.chapters.missing import mean, nothing_to_draw
 from implreg_book.evidence import claims, rules, words
 from implreg_book.evidence.claims import Outcome, Verdict
-from implreg_book.evidence.statistics import NONE, Estimate, mean_interval, ratio
+from implreg_book.evidence.statistics import NONE, Estimate, ratio
 from implreg_book.experiments import initialisation as experiment
 from implreg_book.figures.axes import letter_panels
 from implreg_book.parameters.initialisation import Parameters
@@ -82,8 +82,7 @@ class Found:
 
     def mean(self, start: str, column: str) -> Estimate:
         """Of the networks of a start that arrived."""
-        values = self.ended[self.ended.start == start][column].dropna()
-        return mean_interval(values) if len(values) else NONE
+        return mean(self.ended[self.ended.start == start][column])
 
 
 def scaled(p: Parameters) -> str:

@@ -5,7 +5,7 @@ import pandas as pd
 from implreg.figures import Figure
 from implreg.training import SGD
 from implreg_book import figures
-from implreg_book.chapters.families import counted, drawn, paired
+from implreg_book.chapters.families import drawn, paired
 from implreg_book.evidence import claims, rules, words
 from implreg_book.evidence.claims import Verdict
 from implreg_book.evidence.rules import Outcome
@@ -125,7 +125,7 @@ def verdict(p: Parameters, noisy: pd.DataFrame) -> Verdict:
     """C1, not tested if at some share of noise no two widths fit, unless another contradicts it."""
     scope = (
         f"{p.dataset}, {p.noise_train:,} training samples, one hidden layer of up to "
-        f"{max(p.noise_widths):,} units, {counted(p.noise_epochs, 'epoch')} of SGD"
+        f"{max(p.noise_widths):,} units, {words.some(p.noise_epochs, 'epoch')} of SGD"
     )
     ratios = _ratios(p, noisy)
     there = {name: ratio for name, ratio in ratios.items() if ratio.n}

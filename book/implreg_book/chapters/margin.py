@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from implreg.figures import Figure
 from implreg.figures.display import CATEGORIES, MARKERS, MUTED, number, show, style
 from implreg_book.chapters import families
-from implreg_book.chapters.families import KINDS, NAMES, TITLES, counted, over_seeds, paired, said
+from implreg_book.chapters.families import KINDS, NAMES, TITLES, over_seeds, paired, said
 from implreg_book.evidence import claims, rules, words
 from implreg_book.evidence.claims import Verdict
 from implreg_book.evidence.statistics import NONE, Estimate, share_interval
@@ -203,7 +203,7 @@ def verdicts(found: Found) -> dict[str, Verdict]:
         others = {name: estimate for name, estimate in elsewhere.items() if estimate.n}
         scope = (
             f"{p.dataset}, {families.pairs_of(p.kinds[0])}, {TITLES[family]} "
-            f"{_SIZES[family].format(size)}, after {counted(found.epochs(family)[-1], 'epoch')} "
+            f"{_SIZES[family].format(size)}, after {words.some(found.epochs(family)[-1], 'epoch')} "
             "of SGD"
         )
         why = found.untested(family, [size])

@@ -3,6 +3,7 @@
 import pandas as pd
 
 from implreg.figures.display import number
+from implreg_book.chapters.missing import mean
 from implreg_book.chapters.splines import (
     STARTS,
     TESTS,
@@ -13,7 +14,6 @@ from implreg_book.chapters.splines import (
     grids,
     hypotheses,
     limits,
-    mean,
     measure,
     over,
     starts,

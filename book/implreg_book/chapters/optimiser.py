@@ -13,6 +13,7 @@ from implreg.figures.display import CATEGORIES, MUTED, Figure, number
 from implreg_book import figures
 from implreg_book.chapters import compared, squared_loss
 from implreg_book.chapters.compared import Compared
+from implreg_book.chapters.missing import nothing_to_draw
 from implreg_book.chapters.squared_loss import Squared
 from implreg_book.evidence import claims, rules
 from implreg_book.evidence.claims import Verdict
@@ -266,7 +267,7 @@ def flat_figure(found: Found) -> Figure:
     reached = found.reached.dropna(subset=["sharpness", "deflection"])
     reached = reached[reached.sharpness > 0]
     if reached.empty:
-        return compared.nothing()
+        return nothing_to_draw(compared.NO_NETWORK)
     means = reached.groupby("condition", sort=False)[["sharpness", "deflection"]].mean()
     own = means[means.index == REFERENCE]
     with ir.figures.style():

@@ -3,6 +3,7 @@
 from implreg_book.chapters import regularisation_conditions as conditions
 from implreg_book.chapters import regularisation_mixup as mixup
 from implreg_book.chapters import same_loss
+from implreg_book.chapters.missing import mean
 from implreg_book.chapters.regularisation_found import (
     DEFLECTION,
     ERROR,
@@ -59,7 +60,7 @@ def verdicts(found: Found) -> dict[str, Verdict]:
     )
     there = found.test[found.test.reached]
     straightness = {
-        str(name): same_loss.mean(rows.straightness)
+        str(name): mean(rows.straightness)
         for name, rows in there.groupby("condition", sort=False)
         if (rows.edge_margin > 0).all()
     }
@@ -170,7 +171,7 @@ def _arrivals(found: Found) -> dict[str, object]:
         if reached == len(test)
         else f" ({words.how_many(reached, len(test), 'networks')} got there)",
         "arrival": same_loss.arrival(
-            test, p.test_loss, f"{same_loss.epochs(p.cap)} (the reference for {p.epochs:,})"
+            test, p.test_loss, f"{words.some(p.cap, 'epoch')} (the reference for {p.epochs:,})"
         )
         + late * (end != p.test_loss),
         "wrong": f"With {listed(wrong)} the edge margin is negative, as {why}. A ratio to it would "
@@ -264,7 +265,7 @@ def _heart(found: Found) -> dict[str, object]:
     said = f"{_does(able, ('lets', 'let'))} all networks fit their labels"
     left = rows[rows.condition.isin(others) & ~rows.fitted & ~rows.diverged]
     if others:
-        time = f"within {same_loss.epochs(found.p.heart_epochs)}"
+        time = f"within {words.some(found.p.heart_epochs, 'epoch')}"
         if (left.epochs < found.p.heart_epochs).any():
             time = f"by the loss {found.p.test_loss:g}, where training ends"
         said += f", while {_does(others, ('does', 'do'))} not {time}"

@@ -7,6 +7,7 @@ from functools import cached_property
 import pandas as pd
 
 from implreg_book.chapters import same_loss
+from implreg_book.chapters.compared import reference_of
 from implreg_book.chapters.same_loss import Ratios
 from implreg_book.evidence import rules
 from implreg_book.evidence.rules import Outcome
@@ -148,12 +149,12 @@ class Found:
 def changes(p: Parameters, cap: int) -> conditions.Conditions:
     """How each condition differs from the reference, trained for `cap` epochs at most."""
     strengths = {name: getattr(p, name) for name in KINDS.values()}
-    return conditions.regularisers(same_loss.reference(p), **strengths, cap=cap)
+    return conditions.regularisers(reference_of(p), **strengths, cap=cap)
 
 
 def grids(p: Parameters) -> Grids:
     """Every condition; mixup on pairs of both kinds; and regularisation with random labels."""
-    usual, uncapped = same_loss.reference(p), changes(p, p.epochs)
+    usual, uncapped = reference_of(p), changes(p, p.epochs)
     mixed = {name: change for name, change in uncapped.items() if name.startswith("mixup")}
     plain = replace(usual, target_losses=p.mixup_losses)
     between = [experiment.Config(c) for c in ablations.grid(plain, mixed, p.further_seeds)]

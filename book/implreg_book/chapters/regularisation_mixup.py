@@ -8,6 +8,7 @@ from scipy.special import logit
 from implreg.figures import Figure, show, style
 from implreg.figures.display import CATEGORIES, INK, MARKERS, MUTED, legend, new_figure, number
 from implreg_book.chapters import same_loss
+from implreg_book.chapters.missing import mean
 from implreg_book.chapters.regularisation_found import REFERENCE, Found
 from implreg_book.chapters.same_loss import Ratios, shown, times
 from implreg_book.evidence import rules, words
@@ -119,7 +120,7 @@ def line_table(found: Found) -> Styler:
     rows = []
     for alpha, name in zip(found.p.mixups, found.of_kind["mixup"], strict=True):
         best = best_line(alpha)
-        loss = same_loss.mean(found.last[found.last.condition == name].train_loss)
+        loss = mean(found.last[found.last.condition == name].train_loss)
         rows.append(
             {
                 "alpha": f"{alpha:g}",
@@ -142,13 +143,11 @@ def numbers(found: Found) -> dict[str, object]:
     own = there[(there.condition == REFERENCE) & (there.target_loss == p.test_loss)]
     bent = there[there.target_loss == end]
     bent = bent.assign(coherent=bent.mid_path_deflection / bent.deflection)
-    coherent = {
-        c: times(same_loss.mean(bent[bent.condition == c].coherent)) for c in (name, REFERENCE)
-    }
+    coherent = {c: times(mean(bent[bent.condition == c].coherent)) for c in (name, REFERENCE)}
     lines = [best_line(alpha) for alpha in p.mixups]
     paid = max(line.mixup_loss / line.least_loss - 1 for line in lines)
     said = outcomes(found)
-    misplaced = same_loss.mean(own.misplaced)
+    misplaced = mean(own.misplaced)
     return {
         "alpha": f"{p.mixups[-1]:g}",
         "classes": found.classes,

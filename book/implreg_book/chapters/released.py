@@ -186,7 +186,7 @@ def numbers(found: Found) -> dict[str, object]:
     return {
         "networks": found.networks,
         "diverged": found.diverged,
-        "epochs": f"{p.epochs:,} epoch{'s' * (p.epochs > 1)}",
+        "epochs": words.some(p.epochs, "epoch"),
         "seeds": p.seeds,
         "conv-seeds": p.conv_seeds,
         "within": rules.WITHIN,

@@ -7,14 +7,12 @@ import numpy as np
 import pandas as pd
 
 from implreg.errors import InputError
-from implreg.training import Recipe
+from implreg_book.chapters.missing import mean
 from implreg_book.evidence import rules, words
 from implreg_book.evidence.correlation import rank_correlation
 from implreg_book.evidence.rules import Outcome
-from implreg_book.evidence.statistics import LINEAR, NONE, Estimate, mean_interval, simultaneous
+from implreg_book.evidence.statistics import LINEAR, NONE, Estimate, simultaneous
 from implreg_book.experiments import ablations
-from implreg_book.experiments.variants import Variant
-from implreg_book.parameters.common import Ablation
 
 Ratios = dict[str, dict[str, Estimate]]  # by quantity, by condition
 # What is written of a run, besides whether it reached the loss; one that diverged has none of it.
@@ -37,21 +35,6 @@ UNTESTED = (
 SINGLE = "With one network of each kind there are no intervals, so that no ratio decides anything."
 _WIDEST = 200.0  # logarithm of a ratio
 NO_CORRELATION = "not to be had (too few or too similar networks reached the loss)"
-
-
-def reference(p: Ablation) -> ablations.Config:
-    """The network with which all others are compared."""
-    return ablations.Config(
-        ablations.REFERENCE,
-        p.dataset,
-        p.train,
-        p.side,
-        Variant(widths=(p.width,)),
-        Recipe(p.learning_rate, p.epochs, p.batch, p.warmup_epochs),
-        seed=0,
-        target_losses=p.target_losses,
-        pairs=p.pairs,
-    )
 
 
 def completed(table: pd.DataFrame, columns: Sequence[str] = MEASURES) -> pd.DataFrame:
@@ -113,12 +96,6 @@ def mean_ratio(rows: pd.DataFrame, above: str, below: str) -> Estimate:
     fine = rows[(rows[above] > 0) & (rows[below] > 0)]
     logs = (fine[above] / fine[below]).map(math.log)
     return _ratio(logs.groupby(fine.seed).mean().map(math.exp), 1)
-
-
-def mean(values: pd.Series) -> Estimate:
-    """The mean of what there is."""
-    values = values.dropna()
-    return mean_interval(values) if len(values) else NONE
 
 
 def means(rows: pd.DataFrame, columns: Mapping[str, tuple[str, str]]) -> pd.DataFrame:
@@ -210,11 +187,6 @@ def cell(ratio: Estimate) -> str:
 def correlation(estimate: Estimate) -> str:
     """A rank correlation in words."""
     return f"{estimate:.2f}" if estimate.n else NO_CORRELATION
-
-
-def epochs(count: int) -> str:
-    """How many epochs, in words."""
-    return f"{count:,} epoch{'s' * (count > 1)}"
 
 
 def arrival(last: pd.DataFrame, loss: float, time: str) -> str:

@@ -13,7 +13,6 @@ from implreg_book.chapters.families import (
     NAMES,
     UNKNOWN,
     Networks,
-    counted,
     networks,
     over_epochs,
     over_seeds,
@@ -305,7 +304,7 @@ def verdicts(found: Found) -> dict[str, Verdict]:
     about = families.pairs_of(p.kinds[0])
     scope = (
         f"{p.dataset}, {p.train:,} training samples, {about}, one hidden layer of "
-        f"{widths[0]:,} to {widths[-1]:,} units, after {counted(p.measure_at[-1], 'epoch')} of "
+        f"{widths[0]:,} to {widths[-1]:,} units, after {words.some(p.measure_at[-1], 'epoch')} of "
         "SGD, raw"
     )
     if why := found.untested("mlp", widths):
@@ -322,7 +321,7 @@ def verdicts(found: Found) -> dict[str, Verdict]:
         size = found.largest(family)
         scope = (
             f"{p.dataset}, {p.conv_train:,} training samples, {about}, {name.format(size)}, after "
-            f"{counted(p.conv_measure_at[-1], 'epoch')} of SGD, raw"
+            f"{words.some(p.conv_measure_at[-1], 'epoch')} of SGD, raw"
         )
         bridge = over_seeds(found.end(family, size).bridge_ratio)
         judged[family] = (

@@ -8,10 +8,11 @@ import pandas as pd
 from scipy.interpolate import CubicSpline
 
 from implreg.theory.splines import Start, kernel_spline
+from implreg_book.chapters.missing import mean
 from implreg_book.evidence import rules
 from implreg_book.evidence.hypotheses import Expectation
 from implreg_book.evidence.rules import SAME, Outcome
-from implreg_book.evidence.statistics import NONE, Estimate, mean_interval, power_law, ratio
+from implreg_book.evidence.statistics import NONE, Estimate, power_law, ratio
 from implreg_book.experiments import one_dimension as experiment
 from implreg_book.parameters.one_dimension import Parameters
 from implreg_book.runs.grids import Grid, Grids, tables_of
@@ -199,12 +200,6 @@ def measure(p: Parameters) -> Found:
 def arrived(networks: pd.DataFrame) -> bool:
     """Whether enough networks reached the training loss for what is said of trained ones."""
     return rules.trained(~networks.reached)
-
-
-def mean(values: pd.Series) -> Estimate:
-    """Over the networks that have a value; of none, no estimate."""
-    there = values.dropna()
-    return mean_interval(there) if len(there) else NONE
 
 
 def over(above: pd.Series, below: pd.Series) -> Estimate:
