@@ -187,6 +187,7 @@ def test_a_page_of_other_parameters_says_so():
     assert banner(find("width")()) == {}
     told = banner(find("width").of({"kind": "different"}))
     assert "<code>kind</code> is different instead of same" in told["text/html"]
+    assert banner(find("paper-in-ten-minutes").of({"chapters": "elsewhere"})) == {}
     smoke = banner(find("width").of(PROFILES["smoke"]["width"]))
     assert smoke["text/plain"].startswith(
         "Run with profile smoke: its numbers and verdicts are not"

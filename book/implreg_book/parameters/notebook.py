@@ -38,10 +38,15 @@ def check(chapter: str, namespace: Mapping[str, Any]) -> Parameters:
 
 def banner(parameters: Parameters) -> dict[str, str]:
     """What a page says that was not run with the book's own parameters; empty if it was."""
-    changed = parameters.changed()
+    schema = parameters.schema()
+    # Where files lie, which any text may say, changes no number.
+    changed = {
+        name: value
+        for name, value in parameters.changed().items()
+        if schema[name].choices or schema[name].of != "str"
+    }
     if not changed:
         return {}
-    schema = parameters.schema()
     profile = profile_of(parameters)
     title = f"Run with profile {profile}" if profile else "Run with other parameters"
     title += ": its numbers and verdicts are not those of the published book"
