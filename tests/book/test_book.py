@@ -15,6 +15,7 @@ import tomllib
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
 
@@ -606,6 +607,24 @@ def test_a_chapter_whose_process_is_killed_runs_again(project: Project) -> None:
     project.chapter("beta", "")
     project.toc("alpha", "beta")
     assert project.statuses() == {"alpha": "ran", "beta": "ran"}
+
+
+def test_kernels_side_by_side_cannot_take_the_ports_of_one_another(
+    one: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one.chapter("alpha", "import ipykernel; print(ipykernel.get_connection_info())")
+    chapter = load_book(one.root).chapter("alpha")
+    output, failed = one.root / "out.ipynb", one.root / "failed.ipynb"
+    with TemporaryDirectory(prefix="sockets") as folder:
+        monkeypatch.setattr(notebooks, "gettempdir", lambda: folder)
+        ran = notebooks.run_chapter(chapter, {}, output, failed, label=None, cell_timeout=60)
+        told = "".join(one.text for one in notebooks.outputs_of(ran))
+        assert '"transport": "ipc"' in told and f'"ip": "{folder}/implreg-' in told
+        assert not list(Path(folder).iterdir())  # when it has ended
+    monkeypatch.setattr(notebooks, "gettempdir", lambda: str(one.root / ("long" * 30)))
+    (one.root / ("long" * 30)).mkdir()
+    ran = notebooks.run_chapter(chapter, {}, output, failed, label=None, cell_timeout=60)
+    assert '"transport": "tcp"' in "".join(one.text for one in notebooks.outputs_of(ran))
 
 
 def test_a_kernel_that_does_not_start_is_started_again(

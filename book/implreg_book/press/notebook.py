@@ -10,6 +10,7 @@ from pathlib import Path
 from subprocess import DEVNULL
 from tempfile import gettempdir
 from typing import Any
+from uuid import uuid4
 
 import nbformat
 import papermill
@@ -25,6 +26,7 @@ from implreg_book.press.chapters import Chapter
 STARTS = 3  # times that a kernel is started before it is given up
 START_TIMEOUT = 120  # seconds until a kernel must answer
 MESSAGE_TIMEOUT = 60  # seconds that the last outputs of a cell may take to arrive
+_LONGEST_SOCKET = 100  # bytes of a socket's path that every system takes, less its number
 
 
 class ChapterError(RuntimeError):
@@ -32,12 +34,19 @@ class ChapterError(RuntimeError):
 
 
 class _Kernel(AsyncKernelManager):
-    """A kernel whose own words are not shown; those of its cells are outputs of the notebook.
+    """A kernel that is reached by files, and whose own words are not shown.
 
-    When it starts it warns of plain TCP, and when it is stopped it may show a traceback.
+    Ports are chosen by whoever starts a kernel and taken by the kernel a second later: of chapters
+    that run side by side, one may take those of another, which then dies or is never heard. Sockets
+    that are files have names of their own; systems without them keep to ports. When a kernel is
+    stopped it may show a traceback; what its cells say are outputs of the notebook.
     """
 
     async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
+        own = Path(gettempdir()) / f"implreg-{uuid4().hex}"
+        if os.name == "posix" and len(os.fsencode(own)) < _LONGEST_SOCKET:
+            self.transport, self.ip = "ipc", str(own)
+            self.connection_file = f"{own}.json"
         with writing(gettempdir()):  # which has the file that says how to reach it
             await super().start_kernel(**options, stderr=DEVNULL)
 
