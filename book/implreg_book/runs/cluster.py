@@ -1,5 +1,6 @@
 """Runs on a Dask cluster: lost connections, lost workers and a scheduler that starts again."""
 
+import gc
 import logging
 import re
 import time
@@ -118,6 +119,9 @@ class Cluster(Workers):
             logging.getLogger(name).removeFilter(self._mute)
 
     def _connect(self) -> Executor:
+        # A client whose scheduler went away ends when it is collected. In the middle of the start of
+        # another one that would wait for a lock which the start holds, forever.
+        gc.collect()
         try:
             self._client = self._distributed.Client(
                 self.address, timeout=_CONNECT, set_as_default=False
