@@ -6,6 +6,7 @@ from . import theory as theory
 from .datasets import Dataset as Dataset
 from .datasets import load as load
 from .datasets import pairs as pairs
+from .datasets import shared_pairs as shared_pairs
 from .errors import InputError as InputError
 from .figures import plot_gaps as plot_gaps
 from .figures import plot_path as plot_path
@@ -39,6 +40,7 @@ from .training import SGD as SGD
 from .training import Diverged as Diverged
 from .training import Ensemble as Ensemble
 from .training import evaluate as evaluate
+from .training import fill_statistics as fill_statistics
 from .training import train as train
 
 __version__: str

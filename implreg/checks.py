@@ -76,6 +76,18 @@ def check_positions(name: str, value: "Tensor", end: int = 1) -> "Tensor":
     return value
 
 
+def check_norms(name: str, value: "Tensor", paths: int) -> "Tensor":
+    """Return `value` if it holds a finite number above 0 for both ends of each path."""
+    if value.shape != (paths, 2) or not bool(((value > 0) & value.isfinite()).all()):
+        raise InputError(
+            f"{name} must hold the norm of an output vector at both ends of every path, ({paths}, "
+            f"2), all above 0 and finite, got shape {tuple(value.shape)} and entries from "
+            f"{float(value.min()) if value.numel() else 0:g}; leave out the pairs where an output "
+            f"vector is zero, or use the raw measures."
+        )
+    return value
+
+
 def check_array(name: str, value: object, place: str = "") -> "Tensor":
     """Return a tensor of real numbers as it is, a NumPy array as a new one, else `InputError`.
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from implreg.checks import check_count, check_positions
+from implreg.checks import check_count, check_norms, check_positions
 from implreg.errors import InputError
 from implreg.tracing import Part, Trace
 from implreg.tracing.paths import Pairs
@@ -110,9 +110,12 @@ def deflection(trace: Trace) -> Tensor:
 def mid_path_deflection(trace: Trace) -> Tensor:
     r"""The slope after half of the switches minus the mean of the end slopes, (P, C).
 
-    .. math:: s_{\lfloor M/2 \rfloor} - (s_0 + s_M)/2
+    .. math::
+        s_{\lfloor M/2 \rfloor} - \frac{s_0 + s_M}2
+        = \frac12 \Big(\sum_{i \le M/2} g_i - \sum_{i > M/2} g_i\Big)
 
-    Its standard deviation is what `deflection` predicts for a random-walk bridge.
+    Its standard deviation is what `deflection` predicts for a random-walk bridge. It is made of the
+    gaps, so that in a normalised trace the change of the normaliser along a path is no bend.
 
     Args:
         trace: of straight paths.
@@ -128,7 +131,7 @@ def mid_path_deflection(trace: Trace) -> Tensor:
     True
     """
     _straight(trace)
-    return _split_deflection(trace, trace.switches // 2)
+    return _split_deflection(trace, _walk(trace), trace.switches // 2)
 
 
 def bridge_deviation(trace: Trace) -> float:
@@ -182,10 +185,10 @@ def bridge_curve(trace: Trace, points: int = 21) -> Tensor:
     """
     check_count("points", points, at_least=2)
     _straight(trace)
-    bends = (trace.switches > 0)[:, None]
+    bends, walk = (trace.switches > 0)[:, None], _walk(trace)
     curve = []
     for share in torch.linspace(0, 1, points, dtype=torch.float64):
-        split = _split_deflection(trace, (trace.switches * float(share)).long())
+        split = _split_deflection(trace, walk, (trace.switches * float(share)).long())
         scaled = torch.where(bends, split / (_root_switches(trace) / 2), torch.nan)
         curve.append(pool(scaled))
     return torch.tensor(curve, dtype=torch.float64)
@@ -215,9 +218,9 @@ def variance_ratio(trace: Trace, lags: Sequence[int]) -> Tensor:
     [1.0]
     """
     _straight(trace)
-    square = trace.gaps.square().mean()
+    square, walk = trace.gaps.square().mean(), _walk(trace)
     ratios = [
-        _lagged(trace.slopes, trace.piece_path, lag, lambda a, b: (b - a).square()) / (lag * square)
+        _lagged(walk, trace.piece_path, lag, lambda a, b: (b - a).square()) / (lag * square)
         for lag in lags
     ]
     return torch.stack(ratios)
@@ -367,14 +370,24 @@ def edge_margin(trace: Trace, pairs: Pairs) -> Tensor:
             f"outputs (two or more), got {len(pairs)} pairs; pass the pairs that were traced."
         )
 
-    def margin(logits: Tensor, label: Tensor) -> Tensor:
-        own = logits.gather(1, label[:, None])
-        others = logits.scatter(1, label[:, None], -torch.inf)
-        return own[:, 0] - others.max(dim=1).values
-
     starts = trace.values[trace.first_pieces]
     labels = (pairs.y0.to(starts.device), pairs.y1.to(starts.device))
-    return (margin(starts, labels[0]) + margin(trace.ends, labels[1])) / 2
+    return (lead(starts, labels[0]) + lead(trace.ends, labels[1])) / 2
+
+
+def lead(logits: Tensor, labels: Tensor) -> Tensor:
+    """By how much the logit of a label exceeds the largest other one, (N,).
+
+    Args:
+        logits: (N, C), C at least 2.
+        labels: (N,) int64.
+
+    >>> lead(torch.tensor([[3.0, 1.0, 0.0]]), torch.tensor([0])).tolist()
+    [2.0]
+    """
+    own = logits.gather(1, labels[:, None])
+    others = logits.scatter(1, labels[:, None], -torch.inf)
+    return own[:, 0] - others.max(dim=1).values
 
 
 def leaves_prediction(trace: Trace) -> Tensor:
@@ -414,22 +427,27 @@ def leaves_prediction(trace: Trace) -> Tensor:
     return torch.zeros_like(first).index_add(0, path, left.long()) > 0
 
 
-def normalize(trace: Trace, initial: Trace) -> Trace:
-    r"""The trace relative to how much the outputs have grown since initialisation.
+def normalize(trace: Trace, reference: Trace | Tensor) -> Trace:
+    r"""The trace relative to how much larger the outputs are than those of a reference.
 
     Outputs, slopes and gaps at :math:`X_t` are divided by :math:`(1-t) r_0 + t r_1` with
-    :math:`r_i = \|f(X_i)\| / \|f_\mathrm{init}(X_i)\|`; a slope is divided at the middle of its
-    piece. Then every measure applies.
+    :math:`r_i = \|f(X_i)\| / \rho_i`; a slope is divided at the middle of its piece. Then every
+    measure applies; the fluctuation is that at the breakpoints, between which a normalised output is
+    not quite straight. In the book *own* normalisation takes for :math:`\rho_i` the norm of the
+    outputs of the same network before training, *reference* normalisation that of an untrained
+    network of another size, as the released program does.
 
     Args:
-        trace: of the trained network.
-        initial: of the same network at initialisation, on the same paths.
+        trace: of straight paths.
+        reference: a trace of the same paths, for the norms of its outputs at their ends, or these
+            norms, (P, 2), all above 0.
 
     Raises:
-        InputError: polylines, traces that are not of the same paths and outputs, or an output
+        InputError: polylines, a reference of other paths, norms that are not above 0, or an output
             vector that is zero at an end.
 
-    Source: the released program of Kubo et al. (2019).
+    Source: the released program of Kubo et al. (2019), which divides a little otherwise
+    (`implreg.sampled.Traits`: P5).
 
     >>> import implreg as ir
     >>> ends = (torch.ones(1, 3), -torch.eye(3)[:1])
@@ -440,20 +458,15 @@ def normalize(trace: Trace, initial: Trace) -> Trace:
     True
     """
     _straight(trace)
-    if trace.ends.shape != initial.ends.shape or not torch.allclose(trace.lengths, initial.lengths):
+    if isinstance(reference, Trace):
+        reference = _norms_at_ends(trace, reference)
+    now = _end_norms(trace)
+    r0, r1 = (now / check_norms("reference", reference.detach(), len(trace)).to(now)).unbind(1)
+    if not bool((now > 0).all()):
         raise InputError(
-            f"initial must be a trace of the same paths as trace, got {len(initial)} paths for "
-            f"{len(trace)} and {initial.ends.shape[1]} outputs for {trace.ends.shape[1]}; trace "
-            f"both networks on the same pairs."
+            "trace must have outputs that are not zero at both ends of every path; leave out the "
+            "pairs where they are, or use the raw measures."
         )
-    start, start_initial = (x.values[x.first_pieces].norm(dim=1) for x in (trace, initial))
-    end, end_initial = (x.ends.norm(dim=1) for x in (trace, initial))
-    if not all((x > 0).all() for x in (start, start_initial, end, end_initial)):
-        raise InputError(
-            "trace and initial must have outputs that are not zero at both ends of every path; "
-            "leave out the pairs where they are, or use the raw measures."
-        )
-    r0, r1 = start / start_initial, end / end_initial
 
     def growth(t: Tensor, path: Tensor) -> Tensor:
         grown: Tensor = (1 - t) * r0[path] + t * r1[path]
@@ -468,6 +481,21 @@ def normalize(trace: Trace, initial: Trace) -> Trace:
         values=trace.values / growth(trace.piece_start, pieces),
         ends=trace.ends / r1[:, None],
     )
+
+
+def _norms_at_ends(trace: Trace, reference: Trace) -> Tensor:
+    """The output norms of a reference that was traced along the same paths, (P, 2)."""
+    alike = len(trace) == len(reference) and torch.allclose(trace.lengths, reference.lengths)
+    if not alike or reference.segments > 1:
+        raise InputError(
+            f"reference must be a trace of the same paths as trace, got {len(reference)} paths for "
+            f"{len(trace)}, or others; trace both networks on the same pairs."
+        )
+    return _end_norms(reference)
+
+
+def _end_norms(trace: Trace) -> Tensor:
+    return torch.stack([x.norm(dim=1) for x in (trace.values[trace.first_pieces], trace.ends)], 1)
 
 
 @dataclass(frozen=True)
@@ -600,11 +628,20 @@ def _root_switches(trace: Trace) -> Tensor:
     return trace.switches.to(trace.gaps).sqrt()[:, None]
 
 
-def _split_deflection(trace: Trace, split: Tensor) -> Tensor:
-    """Slope after `split` (P,) switches minus the mean of the end slopes, (P, C)."""
+def _walk(trace: Trace) -> Tensor:
+    """Sums of gaps, one row per piece: slopes but for a constant of each path, in float64."""
+    walk = torch.zeros_like(trace.slopes, dtype=torch.float64)
+    behind = torch.ones(len(walk), dtype=torch.bool, device=walk.device)
+    behind[trace.first_pieces] = False
+    walk[behind] = trace.gaps.double()
+    return walk.cumsum(0)
+
+
+def _split_deflection(trace: Trace, walk: Tensor, split: Tensor) -> Tensor:
+    """What `_walk` is after `split` (P,) switches minus the mean of its ends, (P, C)."""
     first = trace.first_pieces
-    middle, start, end = (trace.slopes[first + k] for k in (split, 0, trace.switches))
-    return middle - (start + end) / 2
+    middle, start, end = (walk[first + k] for k in (split, 0, trace.switches))
+    return (middle - (start + end) / 2).to(trace.gaps)
 
 
 def _lagged(

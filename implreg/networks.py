@@ -50,6 +50,8 @@ class Initialisation:
 HE = Initialisation()
 Convolution = nn.Conv1d | nn.Conv2d
 L = TypeVar("L", bound=nn.Linear | nn.Conv1d | nn.Conv2d)
+_EPSILON = 2e-5  # that batch norm adds to variances: the default of the program's library
+_RENEWED = 0.1  # share of running statistics that a step in training mode replaces
 _EMPTY = "meta"  # device of layers until their weights are drawn; PyTorch draws none of its own
 
 
@@ -203,10 +205,10 @@ def vgg(
 
     Three stages of 3x3 convolutions, each followed by a ReLU, have 64, 128 and 256 channels and end
     in 2x2 average pooling (28 -> 14 -> 7 -> 3 pixels); two dense layers of 1,024 units with ReLU
-    and the output layer follow. Every stage has a third of the convolutions, rounded down; one that
-    is left over goes to the last stage and a second one to the middle: 3, 4, 5, 6 and 8 make 1-1-1,
-    1-1-2, 1-2-2, 2-2-2 and 2-3-3. For signals, windows are 3 and 2 entries long. It is returned in
-    training mode; call `.eval()` before `trace` if it has dropout.
+    and the output layer follow. The first two stages have up to two convolutions, the last one all
+    others: 3, 4, 5, 6 and 8 make 1-1-1, 1-1-2, 1-2-2, 2-2-2 and 2-2-4. For signals, windows are 3
+    and 2 entries long. It is returned in training mode; call `.eval()` before `trace` if it has
+    dropout.
 
     Args:
         convolutions: their number, at least 3; in the paper 3, 4, 5, 6 and 8.
@@ -214,7 +216,8 @@ def vgg(
         shape: of a sample, (channels, height, width) or (channels, length); at least 8 entries
             along each axis but the first.
         width_factor: of all channels and dense layers, which are then rounded; 1 in the paper.
-        dropout: share of the units of each dense layer that a step of training leaves out, below 1.
+        dropout: share of the units of each dense layer that a step of training leaves out, below 1,
+            and half that share after each pooling; 0.5 in the paper.
         seed: of the weights, drawn in float64 as in `mlp`.
         initialisation: the distribution of the weights; a unit of a convolution has 9 inputs per
             input channel, for signals 3.
@@ -227,7 +230,7 @@ def vgg(
         InputError: fewer than three convolutions, a shape that is too small, or a number or seed
             out of its range.
 
-    Source: figure 4 of Kubo et al. (2019).
+    Source: the released program of Kubo et al. (2019), for figure 4.
 
     >>> net = vgg(3, seed=0)
     >>> net(torch.zeros(2, 1, 28, 28)).shape, sum(p.numel() for p in net.parameters())
@@ -241,20 +244,29 @@ def vgg(
     layers: list[nn.Module] = []
     for stage, channels in enumerate((64, 128, 256)):
         n_out = _scaled(channels, width_factor)
-        for _ in range((convolutions + stage) // 3):
+        for _ in range(_per_stage(convolutions)[stage]):
             layer = kinds.convolution(n_in, n_out, 3, padding=1, dtype=dtype, device=_EMPTY)
             deviation = initialisation.sigma_w / math.sqrt(3 ** len(space) * n_in)
             layers += [_drawn(layer, random, deviation, initialisation.sigma_b), nn.ReLU()]
             n_in = n_out
-        layers.append(kinds.average(2))
+        layers += [kinds.average(2), *_dropout(dropout / 2)]
     layers.append(nn.Flatten())
     wide = _scaled(1024, width_factor)
     sizes = (n_in * math.prod(n // 8 for n in space), wide, wide, outputs)
     for i, (n_in, n_out) in enumerate(pairwise(sizes)):
         layers.append(_dense(n_in, n_out, initialisation, random, dtype, output=i == 2))
         if i < 2:
-            layers += [nn.ReLU(), *([nn.Dropout(dropout)] if dropout else [])]
+            layers += [nn.ReLU(), *_dropout(dropout)]
     return nn.Sequential(*layers)
+
+
+def _per_stage(convolutions: int) -> tuple[int, int, int]:
+    first, second = (min(2, (convolutions + stage) // 3) for stage in (0, 1))
+    return first, second, convolutions - first - second
+
+
+def _dropout(share: float) -> list[nn.Module]:
+    return [nn.Dropout(share)] if share else []
 
 
 def resnet(
@@ -263,6 +275,7 @@ def resnet(
     outputs: int = 10,
     shape: tuple[int, ...] = (1, 28, 28),
     width_factor: float = 1.0,
+    dropout: float = 0.0,
     seed: int,
     dtype: torch.dtype = torch.float32,
 ) -> nn.Module:
@@ -271,23 +284,28 @@ def resnet(
     A 3x3 convolution with 16 channels; three stages of n blocks with 16, 32 and 64 channels times
     `width_factor`, the second and third of which begin with stride 2; batch norm, ReLU, the mean
     over all pixels and the output layer. A block adds to its input two rounds of batch norm, ReLU
-    and 3x3 convolution; where the shape changes, the shortcut is a 1x1 convolution of the first
-    ReLU. The depth 6n + 4 counts the output layer and all convolutions, two such shortcuts
-    included. A factor below 1 scales the first convolution too; one above 1 does not, and the first
-    block then has a shortcut as well. For signals, windows are 3 and 1 entries long.
+    and 3x3 convolution; where the shape changes, the shortcut is a 1x1 convolution of the input
+    itself, without batch norm. The depth 6n + 4 counts the output layer and all convolutions, two
+    such shortcuts included. A factor below 1 scales the first convolution too; one above 1 does
+    not, and the first block then has a shortcut as well. For signals, windows are 3 and 1 entries
+    long.
 
     Convolutions have no bias and weights :math:`N(0, 2/n_\mathrm{in})`, output weights are
-    :math:`N(0, 1/n)` with zero biases, batch norm begins with scale 1 and shift 0.
+    :math:`N(0, 1/n)` with zero biases. Batch norm begins with scale 1 and shift 0, adds 2e-5 to
+    variances, and keeps nine tenths of its running statistics in each step.
 
     It is returned in training mode, as torch does. Call `.eval()` before `trace`: in training mode
     an output depends on the other samples of its batch. In eval mode batch norm uses its running
-    statistics, which are mean 0 and variance 1 until the network has seen data in training mode.
+    statistics, which are mean 0 and variance 1 until the network has seen data in training mode;
+    `implreg.fill_statistics` lets it see some, as the released program does first.
 
     Args:
-        depth: 6n + 4 with n at least 1; in the paper 10, 16, ..., 52.
+        depth: 6n + 4 with n at least 1; in the paper 10, 16, 22, 28, 34 and 40.
         outputs: number of classes.
         shape: of a sample, (channels, height, width) or (channels, length).
         width_factor: of the channels of all stages, which are then rounded; 1 in the paper.
+        dropout: share of the entries that a step of training leaves out between the second ReLU and
+            the second convolution of every block, below 1; 0.5 in the paper.
         seed: of the weights, drawn in float64 as in `mlp`.
         dtype: of the parameters; `torch.float32` or `torch.float64`.
 
@@ -297,8 +315,8 @@ def resnet(
     Raises:
         InputError: a depth that is not 6n + 4, or a number, shape or seed out of its range.
 
-    Source: figure 5 of Kubo et al. (2019); He et al. (2016), "Identity mappings in deep residual
-    networks".
+    Source: the released program of Kubo et al. (2019), for figure 5; He et al. (2016), "Identity
+    mappings in deep residual networks".
 
     >>> net = resnet(10, seed=0).eval()
     >>> net(torch.zeros(2, 1, 28, 28)).shape, sum(p.numel() for p in net.parameters())
@@ -311,6 +329,7 @@ def resnet(
             f"such a depth."
         )
     check_count("outputs", outputs)
+    check_share("dropout", dropout, whole=False)
     kinds, space = _for_shape(shape, at_least=1)
     random = _random(seed)
 
@@ -320,13 +339,18 @@ def resnet(
         )
         return _drawn(layer, random, math.sqrt(2 / (size ** len(space) * n_in)))
 
+    def norm(channels: int) -> nn.BatchNorm1d | nn.BatchNorm2d:
+        return kinds.norm(channels, eps=_EPSILON, momentum=_RENEWED, dtype=dtype)
+
     def block(n_in: int, n_out: int, stride: int) -> nn.Module:
+        alike = n_in == n_out and stride == 1
         return PreActivationBlock(
-            kinds.norm(n_in, dtype=dtype),
+            norm(n_in),
             convolution(n_in, n_out, 3, stride),
-            kinds.norm(n_out, dtype=dtype),
+            norm(n_out),
             convolution(n_out, n_out, 3),
-            None if n_in == n_out else convolution(n_in, n_out, 1, stride),
+            None if alike else convolution(n_in, n_out, 1, stride),
+            dropout,
         )
 
     n_in = min(16, _scaled(16, width_factor))
@@ -338,7 +362,7 @@ def resnet(
             blocks.append(block(n_in, n_out, stride=2 if stage and not i else 1))
             n_in = n_out
         parts[f"stage{stage + 1}"] = nn.Sequential(*blocks)
-    parts["norm"] = kinds.norm(n_in, dtype=dtype)
+    parts["norm"] = norm(n_in)
     parts["relu"] = nn.ReLU()
     parts["pool"] = kinds.adaptive(1)
     parts["flatten"] = nn.Flatten()
@@ -380,14 +404,15 @@ def _scaled(channels: int, width_factor: float) -> int:
 
 
 class PreActivationBlock(nn.Module):
-    """Two rounds of batch norm, ReLU and convolution beside a shortcut.
+    """Two rounds of batch norm, ReLU and convolution beside a shortcut of the input.
 
     Args:
         norm1: batch norm of the input.
         convolution1: of what the first ReLU returns; it may have a stride.
         norm2: batch norm of what `convolution1` returns.
         convolution2: of what the second ReLU returns; its result has the shape of the shortcut's.
-        shortcut: of what the first ReLU returns, where the shape changes; None adds the input.
+        shortcut: of the input, where the shape changes; None adds the input itself.
+        dropout: share of what the second ReLU returns that a step of training leaves out.
 
     Source: He et al. (2016), "Identity mappings in deep residual networks".
     """
@@ -398,12 +423,13 @@ class PreActivationBlock(nn.Module):
         convolution1: nn.Module,
         norm2: nn.Module,
         convolution2: nn.Module,
-        shortcut: nn.Module | None,
+        shortcut: nn.Module | None = None,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.norm1, self.relu1, self.convolution1 = norm1, nn.ReLU(), convolution1
         self.norm2, self.relu2, self.convolution2 = norm2, nn.ReLU(), convolution2
-        self.shortcut = shortcut
+        self.shortcut, self.dropout = shortcut, nn.Sequential(*_dropout(dropout))
 
     def forward(self, x: Tensor) -> Tensor:
         """What the block makes of its input, (N, channels out, ...).
@@ -411,10 +437,10 @@ class PreActivationBlock(nn.Module):
         Args:
             x: (N, channels in, ...).
         """
-        active = self.relu1(self.norm1(x))
-        kept = x if self.shortcut is None else self.shortcut(active)
-        inner: Tensor = self.convolution2(self.relu2(self.norm2(self.convolution1(active))))
-        return kept + inner
+        inner = self.convolution1(self.relu1(self.norm1(x)))
+        inner = self.convolution2(self.dropout(self.relu2(self.norm2(inner))))
+        made: Tensor = inner + (x if self.shortcut is None else self.shortcut(x))
+        return made
 
 
 def _random(seed: int) -> torch.Generator:

@@ -1,59 +1,110 @@
-r"""The measures as they come out of evenly spaced samples of a path, without its breakpoints.
+r"""The released program's estimator: the measures from evenly spaced samples of a path.
 
-The released program of Kubo et al. (2019), as described in the book, does not look for breakpoints:
+The released program of Kubo et al. (2019), as the book describes it, does not look for breakpoints:
 it takes T positions :math:`t_k = k / (T-1)`, ends included, and computes at each of them the
-activation pattern (which side of its kink every hidden unit is on, which entry wins every pooling
-window) and the slope :math:`s_k`. With
+activation pattern (which side of its kink every hidden unit is on) and :math:`F_k`, what the layers
+make of the direction :math:`D = X_1 - X_0`. With
 
-.. math:: n_k = \text{number of units whose pattern differs between } t_k \text{ and } t_{k+1}
+.. math:: n_k = \text{number of units whose pattern differs between } t_k \text{ and } t_{k+1},
 
-and :math:`M = \sum_k n_k`, its estimates for one output on one path are
+:math:`S = \sum_k n_k`, and :math:`y_k = f(X_{t_k}) / l_k`, :math:`s_k = F_k / l_k` for a normaliser
+:math:`l_k = (1-t_k) r_0 + t_k r_1`, its estimates for one output on one path are
 
 .. math::
-    \sigma_\mathrm{gap}^2 = \frac1K \sum_{k:\, n_k > 0} \frac{(s_{k+1} - s_k)^2}{n_k}, \qquad
-    \beta = \frac{2}{\sqrt M} \Big(s_\mathrm{mid} - \frac{s_0 + s_{T-1}}{2}\Big),
+    h^2 = \frac1K \sum_{k:\, n_k > 0} \frac{(s_{k+1} - s_k)^2}{n_k}, \qquad
+    \beta = \frac{2}{\sqrt S} \Big(s_\mathrm{mid} - \frac{s_0 + s_{T-1}}{2}\Big),
 
-K the number of intervals with a switch; :math:`\sigma_\mathrm{bridge}` is the standard deviation of
-:math:`\beta` over paths and outputs. Three traits tell them from `implreg.measures`:
+K the number of intervals with a switch. Of a network it gives :math:`\sigma_\mathrm{gap}`, the mean
+of h over paths and outputs, :math:`\sigma_\mathrm{bridge}`, the standard deviation of
+:math:`\beta`, and :math:`\delta = \sigma \sqrt{\bar S} / 2` of either, with the mean of S over
+paths.
 
-1. *Merging.* Switches inside one interval merge into one gap, and a unit that switches there and
-   back is not seen; the finer the samples, the rarer.
-2. *The index of the middle* (`index`). Let interval :math:`i_j` (counted from 0) be the j-th one
-   that contains a switch (counted from 1), and j the smallest number with
-   :math:`n_{i_1} + \dots + n_{i_j} \ge \lfloor M/2 \rfloor`, so that j = 0 if M < 2. The slope
-   after half of the switches is :math:`s_{i_j + 1}` ("corrected"; :math:`s_0` for j = 0), as in
-   `implreg.mid_path_deflection`. The released program looks up :math:`s_j` ("released"), which is
-   sure to be the same only where no interval before is empty.
-3. *Biases in the slope* (`biases`). The direction :math:`D = X_1 - X_0` is sent through the layers
-   with their biases and normalisation shifts, which gives :math:`J D + (f(X_t) - J X_t)`, J the
-   Jacobian at :math:`X_t`, instead of the slope :math:`J D`.
+What tells these numbers from `implreg.measures` are seventeen traits, P1 to P17 in the book. Each
+is a switch: `Traits` has those of the estimate; the other ones are arguments of `sample` and of
+what it is given,
 
-`sampled` does all at once; `sample` and `Samples.estimate` do it in two steps, for several settings
-on one network.
+* P2 and P10, one switch at most per unit and interval, 1,000 positions for any network: `points`;
+* P6, whose outputs the normaliser compares with: `reference`;
+* P11, a mean of h beside a standard deviation: comes and goes with P8;
+* P12, statistics of batch norm: `implreg.training.fill_statistics`;
+* P13, fluctuation of the own class, normalised: `Samples.fluctuation`;
+* P14, what error bars are of: the columns of h and of the rows beneath, `Sampled`;
+* P15, shared pairs: `implreg.datasets.shared_pairs`;
+* P16, max pooling of the direction's own entries: `winners`;
+* P17, single precision: `dtype`.
+
+With all of them on it is the program; with all of them off and rising `points` it becomes
+`implreg.measures` of the exact trace, and equals them once no interval holds two switches.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from implreg.checks import check_choice, check_count
+from implreg.checks import check_count, check_norms
 from implreg.errors import InputError
-from implreg.measures import pool
+from implreg.measures import lead, pool
 from implreg.tracing import Paths, Program
 from implreg.tracing.kinds import Affine, Hinges, Operation, Windows
 from implreg.tracing.memory import chunk_bytes, memory_bytes
 from implreg.tracing.network import Network, Output
 from implreg.tracing.trace import MISMATCH, Tracer, progress_bar
 
-Index = Literal["released", "corrected"]
-
-_INDICES = ("released", "corrected")
 _FEWEST = 8  # positions of a chunk where memory allows; one of them is in two chunks
 _COMPARED = 8  # positions whose outputs are compared with the network's own
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traits:
+    r"""What the released program does to its samples, each to be turned off by itself.
+
+    Args:
+        merging: P1, the mean over intervals of :math:`(s_{k+1} - s_k)^2 / n_k`; else their sum,
+            undivided, over S.
+        index: P3, the middle of the path: of the intervals with a switch let :math:`c_j` be how
+            many switches the first j have, q the first j with :math:`c_j > S / 2`; the slope is
+            that at position q - 2 if :math:`S/2 - c_{q-1} < c_q - S/2`, at q - 1 if it is more, and
+            their mean if both are equal. Position -1 is the last one. Else the slope behind the
+            interval in which :math:`\lfloor S/2 \rfloor` switches are reached.
+        offsets: P4, the direction is sent through the layers with their biases and normalisation
+            shifts, :math:`F = J D + (f(X) - J X)`, J the Jacobian; else :math:`F = J D`.
+        drift: P5, jumps are those of :math:`F_k / l_k`, with the change of the normaliser; else
+            :math:`(F_{k+1} - F_k) / l`, l in the middle of the interval, and slopes add them up.
+        seam: P7, length of the chunks of positions. The last slope of a chunk is divided by its
+            :math:`l` once more before it is subtracted from the first of the next one. None for no
+            chunks: in the program 500 in figure 5, none in figures 2 to 4.
+        means: P8, :math:`\sigma_\mathrm{gap}` of a network is the mean of h; else their root mean
+            square.
+        average_switches: P9, :math:`\delta = \sigma \sqrt{\bar S} / 2`; else path by path.
+
+    Raises:
+        InputError: a chunk of less than one position.
+
+    >>> Traits(seam=500) == PROGRAM, Traits(index=False).merging
+    (False, True)
+    """
+
+    merging: bool = True
+    index: bool = True
+    offsets: bool = True
+    drift: bool = True
+    seam: int | None = None
+    means: bool = True
+    average_switches: bool = True
+
+    def __post_init__(self) -> None:
+        if self.seam is not None:
+            check_count("seam", self.seam)
+
+
+PROGRAM = Traits()
+PLAIN = Traits(
+    merging=False, index=False, offsets=False, drift=False, means=False, average_switches=False
+)
 
 
 @dataclass(frozen=True)
@@ -61,12 +112,13 @@ class Sampled:
     r"""What samples say of paths; see `sampled`.
 
     Attributes:
-        switches: M, the sum of all :math:`n_k`, int64, (P,).
+        switches: S, the sum of all :math:`n_k`, int64, (P,).
         intervals: K, the number of intervals with a switch, int64, (P,).
-        gap_deviation: :math:`\sigma_\mathrm{gap}`, (P, C); NaN without a switch.
-        mid_path_deflection: slope after half of the switches minus the mean of the first and the
-            last slope, (P, C).
+        gap_deviation: h, (P, C); NaN without a switch.
+        mid_path_deflection: slope in the middle minus the mean of the first and the last slope,
+            (P, C).
         lengths: Euclidean length of each path, (P,).
+        traits: how a network's numbers are made of those of its paths.
 
     Float tensors have the type of the arithmetic, slopes are per unit of t.
 
@@ -81,6 +133,7 @@ class Sampled:
     gap_deviation: Tensor
     mid_path_deflection: Tensor
     lengths: Tensor = field(repr=False)
+    traits: Traits = field(default=PROGRAM, repr=False)
 
     def __len__(self) -> int:
         """Number of paths, P."""
@@ -88,20 +141,22 @@ class Sampled:
 
     @property
     def deflection(self) -> Tensor:
-        r""":math:`\delta = \sigma_\mathrm{gap} \sqrt M / 2`, (P, C); 0 without a switch."""
-        return self.gap_deviation.nan_to_num(nan=0.0) * self._root_switches / 2
+        r""":math:`\delta = h \sqrt S / 2`, (P, C); 0 without a switch."""
+        return self.gap_deviation.nan_to_num(nan=0.0) * self._half_root
+
+    @property
+    def bridge(self) -> Tensor:
+        r""":math:`\beta`, the mid-path deflection over :math:`\sqrt S / 2`, (P, C); or NaN."""
+        return self.mid_path_deflection / self._half_root.where(self._half_root > 0, torch.nan)
 
     def bridge_deviation(self) -> float:
         r"""Bridge estimate :math:`\sigma_\mathrm{bridge}` of the gap deviation, one number.
 
-        .. math:: \operatorname{std} \frac{2}{\sqrt M} \Big(s_\mathrm{mid}-\frac{s_0+s_{T-1}}2\Big)
-
-        over paths and outputs, as `implreg.bridge_deviation`: paths without a switch are left out
-        (NaN if there is no other).
+        The standard deviation of :math:`\beta` over paths and outputs, as
+        `implreg.bridge_deviation`: paths without a switch are left out (NaN if there is no other).
         """
-        bends = self.switches > 0
-        scaled = self.mid_path_deflection[bends] / (self._root_switches[bends] / 2)
-        return float(scaled.std(correction=0)) if len(scaled) else float("nan")
+        found = self.bridge[self.switches > 0]
+        return float(found.std(correction=0)) if len(found) else float("nan")
 
     def per_unit_length(self) -> "Sampled":
         """The same with slopes divided by the length of their path, as `Trace.per_unit_length`."""
@@ -112,27 +167,32 @@ class Sampled:
         )
 
     def summary(self) -> dict[str, float]:
-        """Each measure as one number, under the names of `implreg.measures.summary`.
+        """Each measure of the network as one number, named as in `implreg.measures.summary`.
 
-        Measures per path and output are pooled (`implreg.pool`); switches and intervals are means
-        over paths.
+        Switches and intervals are means over paths. The other ones follow the traits `means` and
+        `average_switches`; without these they are pooled over paths and outputs (`implreg.pool`).
 
         Returns:
             "switches", "intervals", "gap_deviation", "deflection", "bridge_deviation" and
-            "mid_path_deflection".
+            "mid_path_deflection", which is the deflection by the bridge estimate.
         """
+        bridge, switches = self.bridge_deviation(), float(self.switches.double().mean())
+        gap = float(self.gap_deviation.nanmean()) if self.traits.means else pool(self.gap_deviation)
+        deflections = (pool(self.deflection), pool(self.mid_path_deflection))
+        if self.traits.average_switches:
+            deflections = (gap * switches**0.5 / 2, bridge * switches**0.5 / 2)
         return {
-            "switches": float(self.switches.double().mean()),
+            "switches": switches,
             "intervals": float(self.intervals.double().mean()),
-            "gap_deviation": pool(self.gap_deviation),
-            "deflection": pool(self.deflection),
-            "bridge_deviation": self.bridge_deviation(),
-            "mid_path_deflection": pool(self.mid_path_deflection),
+            "gap_deviation": gap,
+            "deflection": deflections[0],
+            "bridge_deviation": bridge,
+            "mid_path_deflection": deflections[1],
         }
 
     @property
-    def _root_switches(self) -> Tensor:
-        return self.switches.to(self.gap_deviation).sqrt()[:, None]
+    def _half_root(self) -> Tensor:
+        return self.switches.to(self.gap_deviation).sqrt()[:, None] / 2
 
 
 @dataclass(frozen=True)
@@ -145,7 +205,7 @@ class Samples:
         slopes_with_offsets: :math:`J D + (f(X_t) - J X_t)` at every position, (P, T, C).
         values: outputs at every position, (P, T, C).
         lengths: Euclidean length of each path, (P,).
-        growth: :math:`r_0` and :math:`r_1`, see `sampled`, (P, 2); None without `initial`.
+        growth: :math:`r_0` and :math:`r_1`, see `sample`, (P, 2); None without a reference.
 
     Float tensors have the type of the arithmetic, slopes are per unit of t.
 
@@ -175,42 +235,127 @@ class Samples:
         """The same without normalisation."""
         return replace(self, growth=None)
 
-    def estimate(self, *, index: Index = "released", biases: bool = True) -> Sampled:
-        r"""The estimates; see `sampled` for what they are.
-
-        Slopes at :math:`X_t` are divided by :math:`(1-t) r_0 + t r_1` if there is a `growth`.
+    def relative_to(self, norms: Tensor) -> "Samples":
+        r"""The same, normalised by :math:`r_i = \|f(X_i)\| / \rho_i`.
 
         Args:
-            index: "released" or "corrected", where the slope after half of the switches is.
-            biases: whether slopes are those with offsets.
+            norms: :math:`\rho_i` at both ends of each path, (P, 2), all above 0.
 
         Raises:
-            InputError: `index` has another value.
+            InputError: norms of another shape or not above 0, or an output vector that is zero.
         """
-        check_choice("index", index, _INDICES)
-        s = self.slopes_with_offsets if biases else self.slopes
-        if self.growth is not None:
-            t, (r0, r1) = self.t, self.growth[:, :, None].unbind(1)
-            s = s / ((1 - t) * r0 + t * r1)[..., None]
+        now = self.values[:, [0, -1]].norm(dim=2)
+        if not bool((now > 0).all()):
+            raise InputError(
+                "net must have outputs that are not zero at both ends of every path to be compared "
+                "with a reference; leave out the pairs where they are, or do without reference."
+            )
+        known = check_norms("reference", norms.detach(), len(self))
+        return replace(self, growth=now / known.to(now))
 
+    def estimate(self, traits: Traits = PROGRAM) -> Sampled:
+        """The estimates.
+
+        Args:
+            traits: what the program does that is to be done; all of it by default.
+
+        >>> import implreg as ir
+        >>> net, ends = ir.mlp(3, 90, 1, seed=0), (torch.ones(1, 3), -torch.eye(3)[:1])
+        >>> samples = sample(net, ends, points=30)
+        >>> early, middle = (samples.estimate(t) for t in (PROGRAM, Traits(index=False)))
+        >>> bool(early.mid_path_deflection == middle.mid_path_deflection)
+        False
+        """
+        s, jumps = self._slopes(traits)
         bent = self.counts > 0
         switches, intervals = self.counts.sum(1), bent.sum(1)
-        merged = s.diff(dim=1).square() / self.counts.clamp(min=1)[..., None]
-        variance = (merged * bent[..., None]).sum(1) / intervals[:, None]
-
-        half = (switches // 2)[:, None]
-        interval = torch.searchsorted(self.counts.cumsum(1), half)
-        # Before the first switch the search ends in the first interval: there j is 0.
-        position = interval + 1 if index == "corrected" else bent.cumsum(1).gather(1, interval)
-        position = torch.where(half > 0, position, 0)[:, 0]
-        middle = s[torch.arange(len(s), device=s.device), position]
+        squares = jumps.square() * bent[..., None]
+        if traits.merging:
+            squares = squares / self.counts.clamp(min=1)[..., None]
+        variance = squares.sum(1) / (intervals if traits.merging else switches)[:, None]
+        middle = _early(s, self.counts) if traits.index else _middle(s, self.counts)
         return Sampled(
             switches=switches,
             intervals=intervals,
             gap_deviation=variance.sqrt(),
             mid_path_deflection=middle - (s[:, 0] + s[:, -1]) / 2,
             lengths=self.lengths,
+            traits=traits,
         )
+
+    def fluctuation(self, labels: Tensor | None = None) -> Tensor:
+        r"""The largest distance of :math:`y_k` from the straight line between its ends.
+
+        Args:
+            labels: the own class of each path, (P,) int64, whose output alone counts as in the
+                program (P13); by default every output.
+
+        Returns:
+            (P,) with labels, (P, C) without; at most `implreg.fluctuation`.
+        """
+        y = self._outputs()
+        chord = torch.lerp(y[:, :1], y[:, -1:], self.t[:, None])
+        found = (y - chord).abs().amax(dim=1)
+        return found if labels is None else found.gather(1, labels[:, None])[:, 0]
+
+    def edge_margin(self, labels: Tensor) -> Tensor:
+        """The mean over both ends of own-class :math:`y` minus the largest other one, (P,).
+
+        Args:
+            labels: the own class of each path, (P,) int64; both ends have it.
+        """
+        y = self._outputs()
+        return (lead(y[:, 0], labels) + lead(y[:, -1], labels)) / 2
+
+    def _outputs(self) -> Tensor:
+        """The values, normalised, (P, T, C)."""
+        return self.values if self.growth is None else self.values / self._size(self.t)
+
+    def _size(self, t: Tensor) -> Tensor:
+        """The normaliser at positions, (P, T', 1)."""
+        if self.growth is None:
+            return t.new_ones(1, len(t), 1)
+        return torch.lerp(self.growth[:, :1], self.growth[:, 1:], t)[..., None]
+
+    def _slopes(self, traits: Traits) -> tuple[Tensor, Tensor]:
+        """Normalised slopes, (P, T, C), and their jumps, (P, T - 1, C)."""
+        way, t = self.slopes_with_offsets if traits.offsets else self.slopes, self.t
+        size = self._size(t)
+        s = way / size
+        if not traits.drift:
+            jumps = way.diff(dim=1) / self._size((t[1:] + t[:-1]) / 2)
+            return torch.cat([s[:, :1], s[:, :1] + jumps.cumsum(1)], dim=1), jumps
+        before = s[:, :-1]
+        if traits.seam is not None and self.growth is not None:
+            before, last = before.clone(), slice(traits.seam - 1, None, traits.seam)
+            before[:, last] /= size[:, :-1][:, last]
+        return s, s[:, 1:] - before
+
+
+def _middle(s: Tensor, counts: Tensor) -> Tensor:
+    """Of slopes (P, T, C), those behind the interval in which half of the switches are reached."""
+    half = (counts.sum(1) // 2)[:, None]
+    position = torch.searchsorted(counts.cumsum(1), half) + 1
+    # Before the first switch the search ends in the first interval.
+    return _at(s, torch.where(half > 0, position, 0)[:, 0])
+
+
+def _early(s: Tensor, counts: Tensor) -> Tensor:
+    """Of slopes (P, T, C), those that the program takes for them, (P, C); see `Traits`."""
+    total, done = counts.sum(1, keepdim=True), counts.cumsum(1)
+    k = (2 * done > total).int().argmax(dim=1, keepdim=True)  # the first such interval
+    q = (counts > 0).cumsum(1).gather(1, k)
+    # Twice the distances of half of the switches from what is reached before and behind.
+    behind = 2 * done.gather(1, k) - total
+    before = 2 * counts.gather(1, k) - behind
+    sooner, later = (_at(s, (q - n)[:, 0] % s.shape[1]) for n in (2, 1))
+    found = torch.where(before < behind, sooner, later)
+    found = torch.where(before == behind, (sooner + later) / 2, found)
+    return torch.where(total > 0, found, s[:, 0])
+
+
+def _at(s: Tensor, position: Tensor) -> Tensor:
+    return s[torch.arange(len(s), device=s.device), position]
 
 
 def sampled(
@@ -218,59 +363,47 @@ def sampled(
     paths: Paths,
     *,
     points: int = 1000,
-    index: Index = "released",
-    biases: bool = True,
-    initial: nn.Module | Program | None = None,
+    traits: Traits = PROGRAM,
+    reference: nn.Module | Program | Tensor | None = None,
+    winners: bool = False,
     dtype: torch.dtype = torch.float64,
     output: Output = None,
     memory: int | str | None = None,
 ) -> Sampled:
     r"""Estimate how strongly paths bend as the released program does, from samples.
 
-    The defaults are what the released program computes;
-    `sampled(..., index="corrected", biases=False)` is the estimator without the two traits that are
-    no matter of how fine the samples are: with rising `points` it becomes `implreg.measures` of the
-    exact trace, and equals them once no interval holds two switches.
-
     Args:
         net: as `implreg.trace` takes it: a module in eval mode, or its program.
         paths: straight ones, as `implreg.trace` takes them.
-        points: T, how many positions are taken on each path, ends included; at least 3.
-        index: where the slope after half of the switches is looked up: at the position behind that
-            interval ("corrected"), or at the number of intervals with a switch up to it, taken as a
-            position ("released").
-        biases: send the direction through the layers with their biases and normalisation shifts.
-        initial: the network at initialisation. With it, slopes at :math:`X_t` are divided by
-            :math:`(1-t) r_0 + t r_1`, :math:`r_i = \|f(X_i)\| / \|f_\mathrm{init}(X_i)\|`.
-        dtype: of the arithmetic, `torch.float64` or `torch.float32`.
+        points: as of `sample`, which draws what is estimated from.
+        traits: what the program does that is to be done; all of it by default.
+        reference: as of `sample`.
+        winners: as of `sample`.
+        dtype: of the arithmetic, `torch.float64` or `torch.float32`, which the program takes.
         output: which of several outputs, or the name of an inner module, see `implreg.read`.
-        memory: bound on the working set, in bytes or as "512MB", besides the network and the
-            result; half of the free memory by default.
+        memory: as of `sample`.
 
     Returns:
         P paths, C outputs, in the type of the arithmetic. Slopes are derivatives by t, see
         `Sampled.per_unit_length`.
 
     Raises:
-        InputError: as `implreg.trace`; polylines; fewer than three points; another `index`; a zero
-            output vector at an end, where `initial` is given; too little memory for two points.
-        ArithmeticError: sampled and actual outputs differ: the network is not what it seemed.
+        InputError: as `sample`.
+        ArithmeticError: as `sample`.
 
     Source: the released program of Kubo et al. (2019), as described in the book.
 
     >>> import implreg as ir
     >>> net, ends = ir.mlp(3, 50, 1, seed=0), (torch.ones(1, 3), -torch.eye(3)[:1])
-    >>> fine = sampled(net, ends, points=10_001, index="corrected", biases=False)
+    >>> fine = sampled(net, ends, points=10_001, traits=PLAIN)
     >>> trace = ir.trace(net, ends)
     >>> bool((fine.switches == trace.switches).all())
     True
     >>> bool(torch.allclose(fine.gap_deviation, ir.gap_deviation(trace)))
     True
     """
-    check_choice("index", index, _INDICES)
-    how: Any = {"dtype": dtype, "output": output, "memory": memory}
-    samples = sample(net, paths, points=points, initial=initial, **how)
-    return samples.estimate(index=index, biases=biases)
+    how: Any = {"reference": reference, "winners": winners, "dtype": dtype, "output": output}
+    return sample(net, paths, points=points, memory=memory, **how).estimate(traits)
 
 
 def sample(
@@ -278,7 +411,8 @@ def sample(
     paths: Paths,
     *,
     points: int = 1000,
-    initial: nn.Module | Program | None = None,
+    reference: nn.Module | Program | Tensor | None = None,
+    winners: bool = False,
     dtype: torch.dtype = torch.float64,
     output: Output = None,
     memory: int | str | None = None,
@@ -287,15 +421,21 @@ def sample(
     r"""Pattern changes and slopes at evenly spaced positions of paths, for `Samples.estimate`.
 
     A unit's pattern is whether its pre-activation is above the kink; every kink of an activation
-    with several counts by itself. A pooling window's pattern is which entry is the largest; it
-    differs between two positions if no entry is the largest at both, so that entries that tie
-    (zeros from a ReLU) are one winner, as in `implreg.trace`.
+    with several counts by itself. A pooling window's pattern, with `winners`, is which entry is the
+    largest; it differs between two positions if no entry is the largest at both, so that entries
+    that tie (zeros from a ReLU) are one winner, as in `implreg.trace`.
 
     Args:
         net: as `implreg.trace` takes it: a module in eval mode, or its program.
         paths: straight ones, as `implreg.trace` takes them.
         points: T, how many positions are taken on each path, ends included; at least 3.
-        initial: the network at initialisation, for `Samples.growth`; see `sampled`.
+        reference: whose outputs count as not grown, for :math:`r_i = \|f(X_i)\| / \rho_i` at
+            both ends: a network, with :math:`\rho_i` the norm of its outputs at the same samples,
+            such as the same network before training; or the norms themselves, (P, 2), all above 0.
+            Without it nothing is normalised, as with :math:`r_i = 1`.
+        winners: max pooling keeps of the direction the entry that wins, and each change of winner
+            counts as a switch. The program, P16, neither counts these nor keeps them: of the
+            direction it takes the maximum, as of a sample.
         dtype: of the arithmetic, `torch.float64` or `torch.float32`.
         output: which of several outputs, or the name of an inner module, see `implreg.read`.
         memory: bound on the working set, in bytes or as "512MB", besides the network and the
@@ -303,7 +443,9 @@ def sample(
         progress: show a progress bar; by default only if the work takes longer than two seconds.
 
     Raises:
-        InputError: as `sampled`.
+        InputError: as `implreg.trace`; polylines; fewer than three points; norms of another shape
+            or not above 0; a zero output vector at an end, where there is a reference; too little
+            memory for two points.
         ArithmeticError: sampled and actual outputs differ: the network is not what it seemed.
 
     >>> import implreg as ir
@@ -311,7 +453,7 @@ def sample(
     >>> samples = sample(net, ends, points=100)
     >>> samples.counts.shape, samples.slopes.shape
     (torch.Size([1, 99]), torch.Size([1, 100, 2]))
-    >>> bool((samples.estimate(index="corrected").switches == samples.counts.sum(1)).all())
+    >>> bool((samples.estimate().switches == samples.counts.sum(1)).all())
     True
     """
     check_count("points", points, at_least=3)
@@ -319,14 +461,10 @@ def sample(
     program, x0, x1 = tracer.program, tracer.x0, tracer.x1
     limit = _rows(program, memory)
     with torch.no_grad():
-        growth = None
-        if initial is not None:
-            initially = _straight(initial, paths, dtype, output).program
-            growth = _growth(program, initially, x0, x1, limit)
         rows, outputs = len(x0) * points, program.size(program.output)
         counts = torch.zeros(rows, dtype=torch.int64, device=x0.device)
         slopes, with_offsets, values = x0.new_empty(3, rows, outputs).unbind()
-        walk = _Walk(program, x0, x1, points)
+        walk = _Walk(program, x0, x1, points, winners)
         with progress_bar(rows, progress, desc="sampling", unit="position") as bar:
             for start in range(0, rows - 1, limit - 1):  # neighbouring chunks share a position
                 here = slice(start, min(start + limit, rows))
@@ -342,11 +480,12 @@ def sample(
             with_offsets.view(shape),
             values.view(shape),
             (x1 - x0).flatten(1).norm(dim=1),
-            growth,
         )
         if tracer.network is not None:
             _compare(tracer.network, x0, x1, samples)
-    return samples
+        if isinstance(reference, nn.Module | Program):
+            reference = _norms(reference, paths, tracer, limit)
+    return samples if reference is None else samples.relative_to(reference)
 
 
 @dataclass(frozen=True)
@@ -368,8 +507,11 @@ class _Moving:
 class _Walk:
     """Positions of paths, by path and then along it, sent through a program a chunk at a time."""
 
-    def __init__(self, program: Program, x0: Tensor, x1: Tensor, points: int) -> None:
+    def __init__(
+        self, program: Program, x0: Tensor, x1: Tensor, points: int, winners: bool
+    ) -> None:
         self._program, self._x0, self._x1, self._points = program, x0, x1, points
+        self._winners = winners
         self._t = _positions(points).to(x0)
         # Up to the first operation that switches all is linear: the ends of the paths are enough.
         self._bent = min(program.sites, default=len(program.operations))
@@ -391,8 +533,10 @@ class _Walk:
                 found[i + 1] = self._affine(operation, taken)
             elif isinstance(operation, Hinges):
                 found[i + 1] = _hinges(operation, taken[0], differ)
-            else:
+            elif self._winners:
                 found[i + 1] = _windows(operation, taken[0], differ)
+            else:
+                found[i + 1] = _largest(operation, taken[0])
             self._drop(found, i)
         return differ, found[self._program.output]
 
@@ -460,6 +604,16 @@ def _windows(operation: Windows, x: _Moving, differ: Tensor) -> _Moving:
     return _Moving(largest.view(-1, *operation.shape), way, shifted)
 
 
+def _largest(operation: Windows, x: _Moving) -> _Moving:
+    """Of value and direction alike the largest entry of every window (P16)."""
+
+    def top(entries: Tensor) -> Tensor:
+        return entries.flatten(1)[:, operation.index].amax(dim=-1).view(-1, *operation.shape)
+
+    way = top(x.way)
+    return _Moving(top(x.at), way, way if x.shifted is x.way else top(x.shifted))
+
+
 def _count(true: Tensor) -> Tensor:
     return true.flatten(1).sum(dim=1)
 
@@ -505,26 +659,14 @@ def _compare(net: Network, x0: Tensor, x1: Tensor, samples: Samples) -> None:
             )
 
 
-def _growth(program: Program, initial: Program, x0: Tensor, x1: Tensor, limit: int) -> Tensor:
-    """How many times as large the outputs at both ends are as at initialisation, (P, 2)."""
-    if (now := program.size(program.output)) != (then := initial.size(initial.output)):
-        raise InputError(
-            f"initial must be the network at initialisation, with its {now} outputs, got one with "
-            f"{then}; pass the same network before training."
-        )
-
-    def sizes(of: Program) -> Iterator[Tensor]:
-        for x in (x0, x1):
-            outputs = [of.values(part)[of.output] for part in x.split(limit)]
-            yield torch.cat(outputs).flatten(1).norm(dim=1)
-
-    trained, untrained = (torch.stack([*sizes(of)], dim=1) for of in (program, initial))
-    if not bool(((trained > 0) & (untrained > 0)).all()):
-        raise InputError(
-            "net and initial must have outputs that are not zero at both ends of every path; leave "
-            "out the pairs where they are, or do without initial."
-        )
-    return trained / untrained
+def _norms(reference: nn.Module | Program, paths: Paths, of: Tracer, limit: int) -> Tensor:
+    """The norms of the outputs of a reference at both ends, (P, 2)."""
+    program = _straight(reference, paths, of.x0.dtype, None).program
+    found = []
+    for x in (of.x0, of.x1):
+        outputs = [program.values(part)[program.output] for part in x.split(limit)]
+        found.append(torch.cat(outputs).flatten(1).norm(dim=1))
+    return torch.stack(found, dim=1)
 
 
 def _rows(program: Program, memory: int | str | None) -> int:

@@ -22,7 +22,7 @@ from implreg.datasets import KINDS, ORIGINS
 from implreg.errors import prepare_folder, writing
 from implreg.figures import Figure, plot_path, plot_samples
 from implreg.files import import_network, read_network, read_paths
-from implreg.sampled import sample
+from implreg.sampled import PLAIN, PROGRAM, sample
 from implreg.tracing import Pairs, Paths, Trace
 from implreg.tracing.network import Output
 
@@ -232,11 +232,12 @@ def _sample(
         _write_figure(plot_samples(samples, samples.values, plot), part)
 
     def tell() -> str:
-        released = samples.estimate(index="released", biases=True).per_unit_length().summary()
-        corrected = samples.estimate(index="corrected", biases=False).per_unit_length().summary()
-        rows = [f"{'per unit length':<22}{'released':>14}{'corrected':>14}"]
-        for measure, x in released.items():
-            rows.append(f"{measure.replace('_', ' '):<22}{x:>14.6g}{corrected[measure]:>14.6g}")
+        program, plain = (
+            samples.estimate(traits).per_unit_length().summary() for traits in (PROGRAM, PLAIN)
+        )
+        rows = [f"{'per unit length':<22}{'program':>14}{'no traits':>14}"]
+        for measure, x in program.items():
+            rows.append(f"{measure.replace('_', ' '):<22}{x:>14.6g}{plain[measure]:>14.6g}")
         switches = f"{int(samples.counts.sum()):,} switches between them"
         told = f"{_counted(number)} sampled at {points:,} positions, with {switches}"
         return "\n".join([*rows, "", told])

@@ -70,6 +70,8 @@ def sharpness(
     if size < 3:  # too small for Lanczos
         return float(np.linalg.eigvalsh(hessian @ np.eye(size)).max())
     start = np.random.default_rng(0).standard_normal(size)
+    if not (hessian @ start).any():  # a network of dead units; Lanczos finds no direction
+        return 0.0
     found = eigsh(
         hessian, 1, which="LA", v0=start, ncv=min(size, _VECTORS), tol=tolerance,
         return_eigenvectors=False,

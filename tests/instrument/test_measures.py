@@ -143,8 +143,10 @@ def test_normalize_interpolates_the_growth() -> None:
     with pytest.raises(InputError, match="same paths"):
         measures.normalize(traced(5, paths=2), initial)
     dead = replace(initial, ends=0 * initial.ends)
-    with pytest.raises(InputError, match="not zero"):
+    with pytest.raises(InputError, match="reference must hold the norm of an output vector"):
         measures.normalize(trained, dead)
+    with pytest.raises(InputError, match="outputs that are not zero"):
+        measures.normalize(replace(trained, ends=0 * trained.ends), initial)
 
 
 def labelled(x0: Tensor, x1: Tensor, y0: list[int], y1: list[int]) -> Pairs:

@@ -90,7 +90,15 @@ def parameters(net: nn.Module) -> int:
 
 @pytest.mark.parametrize(
     ("convolutions", "stages"),
-    [(3, "1-1-1"), (4, "1-1-2"), (5, "1-2-2"), (6, "2-2-2"), (8, "2-3-3")],
+    [
+        (3, "1-1-1"),
+        (4, "1-1-2"),
+        (5, "1-2-2"),
+        (6, "2-2-2"),
+        (7, "2-2-3"),
+        (8, "2-2-4"),
+        (9, "2-2-5"),
+    ],
 )
 def test_vgg_spreads_its_convolutions_over_three_stages(convolutions: int, stages: str) -> None:
     net = vgg(convolutions, outputs=7, shape=(3, 28, 28), seed=0)
@@ -105,7 +113,7 @@ def test_vgg_has_the_parameters_counted_by_hand() -> None:
     first, second, third = 64 * 9 + 64, 64 * 9 * 128 + 128, 128 * 9 * 256 + 256
     dense = (2304 * 1024 + 1024) + (1024 * 1024 + 1024) + (1024 * 10 + 10)
     assert parameters(vgg(3, seed=0)) == first + second + third + dense
-    more = (64 * 9 * 64 + 64) + 2 * (128 * 9 * 128 + 128) + 2 * (256 * 9 * 256 + 256)
+    more = (64 * 9 * 64 + 64) + (128 * 9 * 128 + 128) + 3 * (256 * 9 * 256 + 256)
     assert parameters(vgg(8, seed=0)) == first + second + third + dense + more
 
 
@@ -146,7 +154,7 @@ def test_convolutional_networks_of_other_shapes(shape: tuple[int, ...]) -> None:
     fan_in = layers[1].weight[0].numel()
     assert fan_in == 16 * 3 ** (len(shape) - 1)
     assert abs(layers[1].weight.square().mean().item() * fan_in / 2 - 1) < 0.25
-    assert sum(isinstance(m, nn.Dropout) for m in net) == 2 and net(x).shape == (2, 3)
+    assert net(x).shape == (2, 3)
     small = resnet(10, outputs=3, shape=shape, width_factor=0.25, seed=0)
     assert [small.convolution.out_channels, small.output.in_features] == [4, 16]
     assert small.stage1[0].shortcut is None and small(x).shape == (2, 3)
@@ -160,10 +168,62 @@ def test_a_block_is_shortcut_plus_branch() -> None:
     relu = torch.relu
     branch = same.convolution2(relu(same.norm2(same.convolution1(relu(same.norm1(x))))))
     assert torch.allclose(same(x), x + branch)
-    active = relu(strided.norm1(x))
-    branch = strided.convolution2(relu(strided.norm2(strided.convolution1(active))))
-    expected = torch.nn.functional.conv2d(active, strided.shortcut.weight, stride=2) + branch
+    inner = strided.convolution1(relu(strided.norm1(x)))
+    branch = strided.convolution2(relu(strided.norm2(inner)))
+    expected = torch.nn.functional.conv2d(x, strided.shortcut.weight, stride=2) + branch
     assert torch.allclose(strided(x), expected, atol=1e-6)
+
+
+def test_dropout_is_where_the_program_has_it() -> None:
+    kinds = [type(m).__name__ for m in vgg(3, dropout=0.5, seed=0)]
+    shares = [m.p for m in vgg(3, dropout=0.5, seed=0) if isinstance(m, nn.Dropout)]
+    before = [kinds[i - 1] for i, kind in enumerate(kinds) if kind == "Dropout"]
+    assert before == ["AvgPool2d"] * 3 + ["ReLU"] * 2 and shares == [0.25] * 3 + [0.5] * 2
+    net = resnet(10, dropout=0.5, seed=0)
+    assert [m.p for m in net.modules() if isinstance(m, nn.Dropout)] == [0.5] * 3
+    block, given = net.stage1[0], []
+    block.convolution2.register_forward_pre_hook(lambda _, x: given.append(x[0]))
+    block(torch.randn(4, 16, 9, 9, generator=torch.Generator().manual_seed(0)))
+    assert 0.65 < (given[0] == 0).double().mean() < 0.85  # half by the ReLU, and half of the rest
+    for make in (lambda p: vgg(3, dropout=p, seed=0), lambda p: resnet(10, dropout=p, seed=0)):
+        x = torch.randn(2, 1, 28, 28)
+        assert torch.equal(make(0.5).eval()(x), make(0.0).eval()(x))
+        assert not [m for m in make(0.0).modules() if isinstance(m, nn.Dropout)]
+        with pytest.raises(InputError, match="dropout must be a share below 1"):
+            make(1.0)
+
+
+def test_batch_norm_is_the_program_s() -> None:
+    for norm in (m for m in resnet(10, seed=0).modules() if isinstance(m, nn.BatchNorm2d)):
+        assert (norm.eps, norm.momentum, norm.affine) == (2e-5, 0.1, True)
+        assert not norm.running_mean.any() and (norm.running_var == 1).all()
+
+
+def test_a_stage_of_as_many_channels_as_the_one_before_has_its_stride() -> None:
+    net = resnet(10, width_factor=0.04, seed=0)  # 1, 1 and 3 channels
+    assert net.stage2[0].shortcut is not None
+    assert net.stage1[0].shortcut is None
+    assert net(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+
+
+@pytest.mark.parametrize(("convolutions", "units"), [(3, 89_856), (4, 102_400), (5, 127_488),
+                                                     (6, 177_664), (8, 202_752)])  # fmt: skip
+def test_vgg_has_the_units_of_the_program(convolutions: int, units: int) -> None:
+    assert relu_units(vgg(convolutions, seed=0)) == units
+
+
+@pytest.mark.parametrize("n", [1, 2, 6])
+def test_resnet_has_the_units_of_the_program(n: int) -> None:
+    assert relu_units(resnet(6 * n + 4, seed=0)) == 56_448 + 43_904 * (n - 1)
+
+
+def relu_units(net: nn.Module) -> int:
+    found = []
+    for module in net.modules():
+        if isinstance(module, nn.ReLU):
+            module.register_forward_hook(lambda _, __, y: found.append(y[0].numel()))
+    net.eval()(torch.zeros(1, 1, 28, 28))
+    return sum(found)
 
 
 def test_convolutional_weights_have_the_variances_asked_for() -> None:

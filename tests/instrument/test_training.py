@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from implreg.errors import InputError
-from implreg.networks import mlp
-from implreg.training import SGD, Diverged, Ensemble, evaluate, train
+from implreg.networks import mlp, resnet
+from implreg.training import SGD, Diverged, Ensemble, evaluate, fill_statistics, train
 
 
 def test_one_step_is_the_formula() -> None:
@@ -35,30 +35,43 @@ def test_every_sample_counts_once_per_epoch() -> None:
 
 
 def test_warm_up_is_linear_and_ends() -> None:
-    settings = SGD(0.02, epochs=10, warmup_epochs=4, warmup_from=0.01)
-    rates = [settings.rate(epoch) for epoch in range(1, 8)]
-    assert rates == pytest.approx([0.01, 0.0125, 0.015, 0.0175, 0.02, 0.02, 0.02])
-    assert SGD(0.02, warmup_epochs=0).rate(1) == 0.02
+    settings = SGD(0.02, epochs=10, batch=10, warmup_epochs=2, warmup_from=0.01)
+    rates = [settings.rate(epoch, step, 20) for epoch in range(1, 4) for step in (0, 1)]
+    assert rates == pytest.approx([0.01, 0.0125, 0.015, 0.0175, 0.02, 0.02])
+    assert SGD(0.02, warmup_epochs=0).rate(1, 0, 20) == 0.02
+
+
+def test_warm_up_is_the_program_s() -> None:
+    """Of 78,200 steps in 200 epochs the 78,126th has the whole rate, and the last a little more."""
+    for rate, start in ((0.001, 1e-5), (0.01, 1e-5), (0.02, 1e-6)):
+        settings, steps = SGD(rate, warmup_from=start), 391
+        for j in (0, 1, 390, 391, 40_000, 78_125, 78_199):
+            expected = start + j * (rate - start) / 78_125
+            assert settings.rate(1 + j // steps, j % steps, 50_000) == pytest.approx(expected)
+        assert settings.rate(200, 390, 50_000) > rate == settings.rate(201, 0, 50_000)
 
 
 @pytest.mark.parametrize("leak", [0.0, 0.1], ids=["plain", "leaky"])
-def test_every_epoch_has_its_rate(leak: float) -> None:
-    """Gradient descent by hand, of one network and of two side by side, as a stack or in turns."""
+def test_every_step_has_its_rate(leak: float) -> None:
+    """SGD by hand, of one network and of two side by side, as a stack or in turns."""
     x = torch.randn(20, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     y = torch.arange(20) % 2
-    settings = SGD(0.4, epochs=5, batch=20, warmup_epochs=3, warmup_from=0.1)
+    settings = SGD(0.4, epochs=5, batch=10, warmup_epochs=2, warmup_from=0.1)
+    orders = torch.Generator().manual_seed(0)
     drawn = [mlp(3, 8, 2, seed=seed, dtype=torch.float64, leak=leak) for seed in (0, 0, 1)]
     by_hand = mlp(3, 8, 2, seed=0, dtype=torch.float64, leak=leak)
     alone, *together = drawn
     epochs = zip(
         train(alone, x, y, settings, seed=0), Ensemble(together, x, y, settings, seeds=[0, 1])
     )
-    for _, rate in zip(epochs, (0.1, 0.2, 0.3, 0.4, 0.4, None)):
+    rates = [(0.1, 0.175), (0.25, 0.325), *[(0.4, 0.4)] * 3, ()]
+    for _, of_epoch in zip(epochs, rates, strict=True):
         for net in (alone, together[0]):
             for found, expected in zip(net.parameters(), by_hand.parameters()):
                 torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
-        if rate is not None:
-            loss = nn.functional.cross_entropy(by_hand(x), y)
+        rows = torch.randperm(20, generator=orders).split(10)
+        for part, rate in zip(rows, of_epoch):
+            loss = nn.functional.cross_entropy(by_hand(x[part]), y[part])
             gradients = torch.autograd.grad(loss, list(by_hand.parameters()))
             for p, gradient in zip(by_hand.parameters(), gradients):
                 p.data -= rate * gradient
@@ -202,3 +215,63 @@ def test_an_exception_leaves_the_network_in_eval_mode() -> None:
     with pytest.raises(KeyboardInterrupt):
         list(train(net, torch.zeros(8, 6), y, SGD(0.1, 1), seed=0))
     assert not net.training and torch.equal(torch.random.get_rng_state(), before)
+
+
+def normed(seed: int = 0) -> nn.Module:
+    return resnet(10, shape=(1, 8, 8), width_factor=0.25, dropout=0.5, seed=seed)
+
+
+def test_statistics_are_filled_by_steps_of_training() -> None:
+    x = torch.randn(30, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    y = torch.arange(30) % 10
+    net, before = normed(), normed().state_dict()
+    fill_statistics(net, x, y, batches=7, batch=10, learning_rate=1e-8, seed=3)
+    assert not net.training
+    for name, value in net.state_dict().items():
+        if "running" in name:
+            assert not torch.allclose(value, before[name])
+        elif "num_batches" in name:
+            assert value == 7
+        else:
+            torch.testing.assert_close(value, before[name], rtol=1e-5, atol=1e-6)
+    # The first norm sees what the first convolution makes, without dropout: a mean by hand.
+    random, rows = torch.Generator().manual_seed(3), []
+    for _ in range(3):
+        rows += torch.randperm(30, generator=random).split(10)
+    mean, variance = torch.zeros(4), torch.ones(4)
+    for part in rows[:7]:
+        z = net.convolution(x[part]).detach().transpose(0, 1).flatten(1)
+        mean = 0.9 * mean + 0.1 * z.mean(1)
+        variance = 0.9 * variance + 0.1 * z.var(1, correction=1)
+    torch.testing.assert_close(net.stage1[0].norm1.running_mean, mean, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(net.stage1[0].norm1.running_var, variance, rtol=1e-4, atol=1e-5)
+
+
+def test_statistics_depend_on_the_seed_alone() -> None:
+    x = torch.randn(30, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    y, before = torch.arange(30) % 10, torch.random.get_rng_state()
+    nets = [normed() for _ in range(3)]
+    for net, seed in zip(nets, (0, 0, 1)):
+        fill_statistics(net, x, y, batches=3, batch=99, seed=seed)
+    one, same, other = (net.stage3[0].norm2.running_var for net in nets)
+    assert torch.equal(one, same) and not torch.equal(one, other)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_a_network_without_batch_norm_is_left_as_it_is() -> None:
+    net = mlp(3, 8, 2, seed=0)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    fill_statistics(net, torch.randn(5, 3), torch.zeros(5).long(), learning_rate=1.0, seed=0)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+def test_statistics_that_cannot_be_filled() -> None:
+    x, y = torch.randn(5, 1, 8, 8), torch.zeros(5).long()
+    with pytest.raises(InputError, match="batches must be a whole number of at least 1"):
+        fill_statistics(normed(), x, y, batches=0, seed=0)
+    with pytest.raises(InputError, match="x must hold samples that the network takes"):
+        fill_statistics(normed(), x[:, :, 0], y, seed=0)
+    huge = normed()
+    huge.output.weight.data.fill_(1e38)
+    with pytest.raises(Diverged, match="lower the initial weights"):
+        fill_statistics(huge, x, y, seed=0)
