@@ -73,6 +73,7 @@ def test_families_build_what_fits_the_data(
         (("mlp", 0), "size must be a whole number of at least 1, got 0"),
         (("vgg", 3, 0.0), "width_factor must be a finite number above 0"),
         (("vgg", 3, 1.0, -0.1), "dropout must be a finite number of at least 0"),
+        (("resnet", 10, 1.0, 0.5, "filled"), "statistics must be one of untouched, initialisation"),
     ],
 )
 def test_families_refuse(values: tuple[Any, ...], message: str) -> None:
@@ -231,25 +232,77 @@ def test_depth_at_initialisation_measures_and_predicts() -> None:
 @pytest.mark.parametrize("network", [Network("mlp", 24), Network("resnet", 10, 0.2)])
 def test_released_compares_both_ways_of_measuring(network: Network) -> None:
     training = config(network=network, epochs=(0, 3), pairs=2)
-    table = released.run(released.Config(training, (50, 2000)))
+    other = Network(network.family, 10, 0.2)
+    table = released.run(released.Config(training, other, (50, 2000)))
     index = ["epoch", "variant", "points", "estimator"]
     found = table.set_index(index).sort_index()
-    assert len(found) == 2 * 2 * (1 + 2 * 4) and not found.index.has_duplicates
+    kinds = len(released.ESTIMATORS)
+    assert len(found) == 2 * (3 * (1 + 2 * kinds) - 2 * 3) and not found.index.has_duplicates
+    columns = ["gap_deviation", "bridge_deviation", "deflection", "mid_path_deflection",
+               "fluctuation", "own_fluctuation", "edge_margin"]  # fmt: skip
     for epoch in (0, 3):
-        for variant in ("raw", "normalized"):
+        for variant in ("raw", "own", "reference"):
             exact = found.loc[epoch, variant, 0, "exact"]
-            fine = found.loc[epoch, variant, 2000, "merging alone"]
+            fine = found.loc[epoch, variant, 2000, "sampled"]
             assert fine.switches == pytest.approx(exact.switches, rel=0.01)
-            assert fine.gap_deviation == pytest.approx(exact.gap_deviation, rel=0.05)
-            assert fine.bridge_deviation == pytest.approx(exact.bridge_deviation, rel=0.05)
-    start = found.loc[0]
-    assert start.loc["raw", 50].gap_deviation.nunique() == 1, "without biases that trait is none"
-    late = found.loc[3, "raw", 2000].gap_deviation
-    assert late["merging and biases"] != late["merging alone"]
+            for name in columns:
+                # Between breakpoints a normalised output is not straight.
+                loose = 0.15 if "fluctuation" in name and variant != "raw" else 0.05
+                assert fine[name] == pytest.approx(exact[name], rel=loose), name
+        own, raw = (found.loc[epoch, variant, 2000, "sampled"] for variant in ("own", "raw"))
+        assert (own.gap_deviation == pytest.approx(raw.gap_deviation)) == (epoch == 0)
+        for estimator in ("index", "means", "average switches", "single precision"):
+            row = found.loc[epoch, "own", 2000, estimator]
+            changed = [name for name in columns if row[name] != fine_of(found, epoch)[name]]
+            assert (
+                changed
+                == {
+                    "index": ["bridge_deviation", "mid_path_deflection"],
+                    "means": ["gap_deviation"],
+                    "average switches": ["deflection", "mid_path_deflection"],
+                    "single precision": columns,
+                }[estimator]
+            ), estimator
+    start = found.loc[0, "raw", 50].gap_deviation
+    assert start["offsets"] == start["sampled"], "without biases that trait is none"
+    late = found.loc[3, "reference", 50].gap_deviation
+    for name in ("offsets", "drift", "merging"):
+        assert late[name] != late["sampled"]
+    program = found.loc[3, "reference", 2000, "program"]
+    data = training.data()
+    net = training.networks(data)[0]
+    for _ in ir.train(net, data.x_train, data.y_train, replace(ORDINARY, epochs=3), seed=1):
+        pass
+    drawn = ir.pairs(data, count=2, seed=1)
+    by_hand = ir.sampled.sampled(
+        net, drawn, points=2000, reference=other.build(data, 10**6), dtype=torch.float32
+    )
+    for name, value in by_hand.per_unit_length().summary().items():
+        assert program[name] == pytest.approx(value, rel=1e-3), name
     with pytest.raises(InputError, match="points must be one or more"):
-        released.Config(training, ())
+        released.Config(training, other, ())
     with pytest.raises(InputError, match="points must be a whole number of at least 3"):
-        released.Config(training, (2,))
+        released.Config(training, other, (2,))
+
+
+def fine_of(found: pd.DataFrame, epoch: int) -> pd.Series:
+    return found.loc[epoch, "own", 2000, "sampled"]
+
+
+def test_statistics_are_filled_as_in_the_program() -> None:
+    network = Network("resnet", 10, 0.2, dropout=0.5)
+    data = network.load("digits", train=100)
+    plain, filled = (
+        replace(network, statistics=how).build(data, 3) for how in ("untouched", "training")
+    )
+    assert (plain.norm.running_var == 1).all() and filled.norm.num_batches_tracked == 79
+    again = network.build(data, 3)
+    ir.fill_statistics(
+        again, data.x_train, data.y_train, batches=79, batch=128, learning_rate=1e-6, seed=3
+    )
+    for one, other in zip(again.state_dict().values(), filled.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+    assert not filled.training
 
 
 def test_noise_replaces_its_share_of_labels_and_no_others() -> None:

@@ -7,10 +7,10 @@ from typing import Any
 import pandas as pd
 from torch import nn
 
-from implreg import complexity, measures
+from implreg import complexity
 from implreg.datasets import Dataset, load, pairs
 from implreg.errors import InputError
-from implreg.tracing import Trace, trace
+from implreg.tracing import trace
 from implreg.tracing.paths import Pairs
 from implreg.training import Recipe
 from implreg_book.experiments.generalisation import noisy_labels
@@ -130,7 +130,7 @@ def run(config: Config) -> pd.DataFrame:
         if not moment.diverged:
             net, traced = moment.net, trace(moment.net, drawn)
             probes = data.x_test[: config.probes]
-            row |= learning(net, learnt) | _bending(traced, drawn, usual)
+            row |= learning(net, learnt) | bending(traced, drawn, usual)
             row |= complexity.summary(net, initial, traced, drawn, probes, radius=config.radius)
             row["sharpness"] = complexity.sharpness(net, learnt.x_train, learnt.y_train)
         row["diverged"] = moment.diverged
@@ -148,10 +148,3 @@ def moments(config: Config, data: Dataset) -> Iterator[Moment]:
     learnt = noisy_labels(data, config.random_labels, config.seed)
     x, y, net = learnt.x_train, learnt.y_train, config.build(data)
     return train_to(net, x, y, config.recipe, config.target_losses, seed=config.seed)
-
-
-def _bending(traced: Trace, drawn: Pairs, usual: Trace) -> dict[str, float]:
-    ends = [x for t in (traced, usual) for x in (t.values[t.first_pieces], t.ends)]
-    if all(bool(x.any(dim=1).all()) for x in ends):
-        return bending(traced, drawn, usual)
-    return measures.summary(traced.per_unit_length(), drawn)

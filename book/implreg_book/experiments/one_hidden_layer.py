@@ -12,6 +12,8 @@ from implreg.networks import Initialisation, mlp
 from implreg.tracing import trace
 from implreg_book.experiments.types import Angle, Checked, Count, Index, Many, NotNegative, Positive
 
+_APART = 10**6  # between the seeds of weights and of directions, to draw other numbers
+
 
 @dataclass(frozen=True)
 class Config(Checked):
@@ -112,7 +114,7 @@ def walk(config: Walk) -> pd.DataFrame:
     unit of t; "variance ratio" and "gap correlation" at each lag; "bridge curve" at each share of
     the switches, over the gradient gap deviation. Bins and lags without a gap have no row.
     """
-    random = torch.Generator().manual_seed(config.seed)
+    random = torch.Generator().manual_seed(config.seed + _APART)
     frames = torch.randn(config.pairs, config.inputs, 2, generator=random, dtype=torch.float64)
     directions = torch.linalg.qr(frames).Q.mT
     paths = samples_at(directions, config.angle, config.norm)

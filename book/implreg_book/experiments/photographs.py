@@ -5,7 +5,7 @@ position t, a lag, a layer or a window, found in one `way`. Slopes and gaps are 
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from implreg import measures
 from implreg.datasets import Dataset, load, pairs
 from implreg.networks import resnet
-from implreg.sampled import Index as Lookup
-from implreg.sampled import Samples, sample
+from implreg.sampled import PLAIN, PROGRAM, Samples, sample
 from implreg.tracing import Trace, trace
 from implreg.training import SGD, train
 from implreg_book.experiments import imagenet
@@ -191,12 +190,8 @@ def _short(x: Tensor) -> Tensor:
 def _estimates(samples: Samples, outputs: Iterable[int]) -> list[Row]:
     """Estimates of single outputs: by the released program, and with merging as its only trait."""
     rows: list[Row] = []
-    ways: dict[str, tuple[Lookup, bool]] = {
-        "program": ("released", True),
-        "merging": ("corrected", False),
-    }
-    for name, (index, biases) in ways.items():
-        found = samples.estimate(index=index, biases=biases).per_unit_length()
+    for name, traits in (("program", PROGRAM), ("merging", replace(PLAIN, merging=True))):
+        found = samples.estimate(traits).per_unit_length()
         rows.append((name, "switches seen", -1, 0.0, float(found.switches[0])))
         for k in outputs:
             for measure in ("gap_deviation", "deflection", "mid_path_deflection"):

@@ -1,7 +1,7 @@
 """Chapters "During SGD" and "Margin and fluctuation" (figures 3 to 6): networks in training."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
 from typing import Annotated, Any
@@ -166,12 +166,16 @@ def learning(net: nn.Module, data: Dataset) -> dict[str, float]:
 
 
 def bending(traced: Trace, drawn: Pairs, initial: Trace) -> dict[str, float]:
-    """Measures of a network in training; `initial` is its trace before."""
-    normalized = measures.summary(measures.normalize(traced, initial).per_unit_length())
-    return {
-        **measures.summary(traced.per_unit_length(), drawn),
-        **{f"normalized_{name}": value for name, value in normalized.items()},
-    }
+    """Measures of a network in training; `initial` is its trace before.
+
+    Normalised ones are missing if an output vector is zero at an end of a path.
+    """
+    found = measures.summary(traced.per_unit_length(), drawn)
+    ends = [x for t in (traced, initial) for x in (t.values[t.first_pieces], t.ends)]
+    if all(bool(x.any(dim=1).all()) for x in ends):
+        normalized = measures.summary(measures.normalize(traced, initial).per_unit_length())
+        found |= {f"normalized_{name}": value for name, value in normalized.items()}
+    return found
 
 
 def first_path(config: Config, points: int = 501) -> pd.DataFrame:
@@ -180,7 +184,7 @@ def first_path(config: Config, points: int = 501) -> pd.DataFrame:
     Columns `epoch`, `t` (evenly spaced), `output`, `value`, `slope` (per unit length), and `label`,
     the class of the sample at t = 0.
     """
-    data = config.data()
+    config, data = replace(config, seeds=config.seeds[:1]), config.data()
     drawn = config.drawn(data, config.seeds[0])[config.kinds[0]]
     t = torch.linspace(0, 1, points, dtype=torch.float64)
 
