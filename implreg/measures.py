@@ -432,8 +432,8 @@ def normalize(trace: Trace, reference: Trace | Tensor) -> Trace:
 
     Outputs, slopes and gaps at :math:`X_t` are divided by :math:`(1-t) r_0 + t r_1` with
     :math:`r_i = \|f(X_i)\| / \rho_i`; a slope is divided at the middle of its piece. Then every
-    measure applies; the fluctuation is that at the breakpoints, between which a normalised output is
-    not quite straight. In the book *own* normalisation takes for :math:`\rho_i` the norm of the
+    measure applies; the fluctuation is that at the breakpoints, between which a normalised output
+    is not quite straight. In the book *own* normalisation takes for :math:`\rho_i` the norm of the
     outputs of the same network before training, *reference* normalisation that of an untrained
     network of another size, as the released program does.
 
