@@ -3,6 +3,7 @@ from . import experiments as experiments
 from . import figures as figures
 from . import parameters as parameters
 from . import press as press
+from . import protocol as protocol
 from . import runs as runs
 from . import widgets as widgets
 from .chapters.telling import tell as tell

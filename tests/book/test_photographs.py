@@ -327,13 +327,3 @@ def test_names_at_the_ends_of_curves_do_not_cover_one_another():
     long_path.named_at_ends(panel, curves)
     heights = sorted(text.xy[1] for text in panel.texts)
     assert np.diff(heights).min() >= 0.08 and len({text.get_color() for text in panel.texts}) == 3
-
-
-@pytest.mark.parametrize("network", ["imagenet", "random"])
-def test_what_is_shared_with_the_program_goes_by_what_was_run(network):
-    for points in (1000, 12):
-        same, different = long_path.compared(network, points)
-        assert ("1,000 positions" in same) == (points == 1000)
-        assert ("12 positions instead of 1,000" in different) == (points == 12)
-        assert ("bicubic" in same) == (network == "imagenet")
-        assert ("random weights" in different) == (network == "random")

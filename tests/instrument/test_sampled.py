@@ -68,7 +68,7 @@ def by_definition(
     """
     last, total = len(way) - 1, sum(n)
     if traits.drift:
-        s = [f / l for f, l in zip(way, size)]
+        s = [along / by for along, by in zip(way, size)]
         jumps = [s[k + 1] - s[k] for k in range(last)]
         if traits.seam:
             for k in range(traits.seam - 1, last, traits.seam):

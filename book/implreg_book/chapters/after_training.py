@@ -7,17 +7,16 @@ import torch
 from implreg import theory
 from implreg.figures.display import CATEGORIES, INK, MUTED, Figure, new_figure, show, style
 from implreg_book import figures
-from implreg_book.chapters.trained import Found, grids, groups, measure, network, root
+from implreg_book.chapters.trained import Found, grids, groups, measure, network, protocol, root
 from implreg_book.evidence import claims, rules, words
 from implreg_book.evidence.claims import Verdict
 from implreg_book.evidence.statistics import Estimate, mean_interval, power_law, ratio
 from implreg_book.parameters.schema import listed
 
-__all__ = ["Found", "grids", "measure"]
+__all__ = ["Found", "grids", "measure", "protocol"]
 
 _MEASURES = {"mid_path_deflection": "mid", "chord_deviation": "chord", "fluctuation": "fluct"}
 _PHASES = ("before", "after")
-_FIT = 0.05  # share of the loss of the output 0, below which networks are said to fit
 _UNTRAINED = (
     f"the trained networks keep on average more than {100 * rules.UNTRAINED:g} % of the loss of "
     "the output 0"
@@ -144,7 +143,7 @@ def _judged(found: Found) -> dict[str, object]:
     """What training has done at finite width, for the claims about it."""
     p = found.p
     if not found.trained:
-        return {"fits": "", "finite": f"The claims are not tested here: {_UNTRAINED}."}
+        return {"finite": f"The claims are not tested here: {_UNTRAINED}."}
     narrow, wide = min(p.widths), max(p.widths)
     kept = {n: found.kept(n, "quadratic_variation") for n in (narrow, wide)}
     bridge, predicted = found.bridge()
@@ -164,9 +163,7 @@ def _judged(found: Found) -> dict[str, object]:
         if rules.smaller(power, 0)
         else "do not clearly fall"
     )
-    fit = all(found.unlearnt(n).mean() <= _FIT for n in p.widths)
     return {
-        "fits": ", which the networks of this page fit" * fit,
         "finite": f"Here {kept[narrow]:.2f} times the quadratic variation is left at {narrow:,} "
         f"units, and {kept[wide]:.2f} times at {wide:,}. The gradient deflection of trained "
         f"networks {grows}, and single gaps {falls}. The bridge estimate is {bridge:.2f} times the "

@@ -12,9 +12,11 @@ from tqdm import tqdm
 
 import implreg as ir
 from implreg.figures import Figure, plot_gaps, plot_path
+from implreg_book.chapters import protocols
 from implreg_book.evidence import rules
 from implreg_book.evidence.claims import Verdict
 from implreg_book.parameters.anatomy import Parameters
+from implreg_book.protocol import Aspects
 from implreg_book.runs.grids import Grids
 
 _SECOND = {"same": "the same class", "different": "another class", "random": "any class"}
@@ -76,6 +78,18 @@ def grids(p: Parameters) -> Grids:
     return {}
 
 
+def protocol(p: Parameters) -> Aspects:
+    """What these runs have of the aspects of a protocol."""
+    aspects = {
+        **protocols.of_data({p.dataset: 0}, p.train),
+        **protocols.of_perceptrons(p.widths, 1, [len(p.widths)]),
+        **protocols.of_pairs(p.pairs, [p.kind]),
+        **protocols.TRACED,
+        "x axis": "position t",
+    }
+    return protocols.beside("1", aspects)
+
+
 def measure(p: Parameters) -> Found:
     """Draw the pairs, train a network, and trace it before and after."""
     data = ir.load(p.dataset, train=p.train)
@@ -100,7 +114,6 @@ def numbers(found: Found) -> dict[str, object]:
     _, test_error = ir.evaluate(found.net, data.x_test, data.y_test)
     margin = float(ir.edge_margin(found.after, found.drawn)[p.pair])
     state = "trained network" if rules.trained([train_error]) else "hardly trained network"
-    usual = p.kind == "same"
     return {
         "dataset": p.dataset,
         "second": _SECOND[p.kind],
@@ -122,8 +135,6 @@ def numbers(found: Found) -> dict[str, object]:
         "parameters": f"{sum(x.numel() for x in found.net.parameters()):,}",
         "pairs": f"{p.pairs} pair{'s' * (p.pairs > 1)}",
         "grown": _grown(found),
-        "same": ", pairs of training samples of one class" if usual else "",
-        "different": "" if usual else f" The second sample is of {_SECOND[p.kind]}.",
     }
 
 

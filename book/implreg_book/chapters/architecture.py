@@ -5,7 +5,7 @@ import math
 from implreg_book.chapters import architecture_changes as changed
 from implreg_book.chapters import architecture_kinds as kinds
 from implreg_book.chapters import architecture_layers as layers
-from implreg_book.chapters import same_loss
+from implreg_book.chapters import protocols, same_loss
 from implreg_book.chapters.architecture_found import (
     DEFLECTION,
     ERROR,
@@ -22,10 +22,16 @@ from implreg_book.evidence.rules import in_words
 from implreg_book.parameters.architecture import Parameters
 from implreg_book.parameters.common import DATASETS
 from implreg_book.parameters.schema import listed
+from implreg_book.protocol import Aspects
 from implreg_book.runs.grids import tables_of
 
 NEAR = 0.25  # within which factors count as about the same
 _COUNTS = ("one layer", "two layers", "three layers", "four layers", "five layers", "six layers")
+
+
+def protocol(p: Parameters) -> Aspects:
+    """What these runs have of the aspects of a protocol."""
+    return protocols.of_ablation(grids(p)["table"].configs)
 
 
 def measure(p: Parameters) -> Found:
@@ -69,12 +75,6 @@ def _setting(found: Found) -> dict[str, object]:
     many = found.size("parameters")
     alike = max(many, *sizes) <= rules.SAME * min(many, *sizes)
     shape = "3×3 convolutions" if DATASETS[p.dataset].images else "convolutions of width 3"
-    batches = f" and batches of {p.batch}" if p.batch == 128 else ""
-    warm = " with a linear warm-up" if p.warmup_epochs else ""
-    other = [
-        f"batches are of {p.batch:,} samples, in the paper of 128" * (p.batch != 128),
-        "the step size does not rise at first, in the paper it does" * (not p.warmup_epochs),
-    ]
     return {
         "dataset": p.dataset,
         "width": p.width,
@@ -103,8 +103,6 @@ def _setting(found: Found) -> dict[str, object]:
         "tests": found.tests,
         "same": rules.WITHIN,
         "seen": "" if p.changed() else "That seed is among those tested.",
-        "paper-same": f"plain SGD{warm}{batches}",
-        "paper-different": "; ".join(["", *filter(None, other)]),
         "test-samples": f"{found.test_samples:,}",
     }
 

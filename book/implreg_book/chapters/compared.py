@@ -168,13 +168,6 @@ class Compared:
     def told(self) -> dict[str, object]:
         """What the prose says of the networks and of the runs that did not arrive."""
         p, last = self.p, self.last
-        all_at_once = p.batch >= p.train
-        warm = (
-            f" with a linear warm-up of {p.warmup_epochs:,} epochs"
-            if p.warmup_epochs
-            else " with no warm-up"
-        )
-        taken = "all samples in each step" if all_at_once else f"batches of {p.batch:,}"
         return {
             "dataset": p.dataset,
             "train": f"{p.train:,}",
@@ -186,10 +179,6 @@ class Compared:
             "epochs": f"{p.epochs:,}",
             "lost": f"{int((~last.reached).sum())} of {len(last)} runs",
             "diverged": int(last.diverged.sum()),
-            "training": f"{method(p)}{warm} and {taken}",
-            "size": f"Images are resized to {p.side} pixels"
-            if p.side
-            else "Samples keep their size",
         }
 
     def in_words(self) -> pd.DataFrame:
@@ -270,6 +259,13 @@ def compare_figure(rows: pd.DataFrame, columns: Mapping[str, str]) -> Figure:
 def method(p: Ablation) -> str:
     """What the training of the reference is called."""
     return "plain SGD" if p.batch < p.train else "gradient descent"
+
+
+def training(p: Ablation) -> str:
+    """How the reference is trained, in words."""
+    warm = f"a linear warm-up of {p.warmup_epochs:,} epochs" if p.warmup_epochs else "no warm-up"
+    taken = "all samples in each step" if p.batch >= p.train else f"batches of {p.batch:,}"
+    return f"{method(p)} with {warm} and {taken}"
 
 
 def scope_of(p: Ablation) -> str:

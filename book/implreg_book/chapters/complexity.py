@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 import implreg as ir
 from implreg.figures.display import CATEGORIES, MARKERS, Figure, legend, number
 from implreg_book import figures
-from implreg_book.chapters import compared, double_descent
+from implreg_book.chapters import compared, double_descent, protocols
 from implreg_book.chapters.compared import Compared
 from implreg_book.chapters.complexity_measures import BENDS, MEASURES, PAPER, WITHIN
 from implreg_book.chapters.missing import nothing_to_draw
@@ -25,6 +25,7 @@ from implreg_book.experiments.conditions import Conditions
 from implreg_book.figures.axes import log_axis
 from implreg_book.parameters.complexity import Parameters
 from implreg_book.parameters.schema import listed
+from implreg_book.protocol import Aspects
 from implreg_book.runs.grids import Grids, tables_of
 
 _SETS = {"all": "all networks", "true": "true labels"}
@@ -100,6 +101,11 @@ def grids(p: Parameters) -> Grids:
     return {"networks": compared.networks(p, every)}
 
 
+def protocol(p: Parameters) -> Aspects:
+    """What these runs have of the aspects of a protocol."""
+    return protocols.of_ablation(grids(p)["networks"].configs)
+
+
 def measure(p: Parameters) -> Found:
     """Run, or take what is stored or kept."""
     table = tables_of(grids(p))["networks"]
@@ -129,9 +135,7 @@ def numbers(found: Found) -> dict[str, object]:
     deflection = MEASURES["deflection"]
     straight = found.correlation("true labels", "deflection", tests=1)
     return {
-        **{
-            name: told[name] for name in ("dataset", "train", "seeds", "target", "size", "diverged")
-        },
+        **{name: told[name] for name in ("seeds", "target", "diverged")},
         **_sets(found, judged),
         **double_descent.told(fine, p.random_labels),
         "answer": f"Not tested: {judged['true labels'].details}."

@@ -11,11 +11,14 @@ from implreg.figures import Figure
 from implreg.theory import slope_covariance
 from implreg_book import figures
 from implreg_book.chapters import depth_runs as runs
+from implreg_book.chapters import protocols
 from implreg_book.chapters.depth_runs import LIMIT, Found, grids, measure
 from implreg_book.chapters.missing import nothing_to_draw
 from implreg_book.evidence import claims, rules, words
 from implreg_book.evidence.claims import Verdict
 from implreg_book.evidence.statistics import power_law, ratio
+from implreg_book.parameters.depth import Parameters
+from implreg_book.protocol import Aspects
 
 __all__ = ["FIGURES", "TABLES", "Found", "grids", "measure", "numbers", "verdicts"]
 
@@ -31,6 +34,17 @@ _SILENT = "Networks of some group have no gap on these paths."
 _SEEN = 3  # standard errors from which on a difference counts as seen
 
 
+def protocol(p: Parameters) -> Aspects:
+    """What these runs have of the aspects of a protocol."""
+    return {
+        "data sets": f"random directions in {p.inputs:,} dimensions",
+        **protocols.of_perceptrons([p.width], p.networks, p.depths),
+        **protocols.TRACED,
+        "variants": tuple(name for name in runs.settings(p) if "," in name or "block" in name),
+        "pairs": len(p.angles) * len(p.norms),
+    }
+
+
 def numbers(found: Found) -> dict[str, object]:
     """What the prose says, by name."""
     p, bridge, at = found.p, found.bridge, found.at
@@ -41,7 +55,6 @@ def numbers(found: Found) -> dict[str, object]:
         "middle": p.middle,
         "deepest": found.deepest,
         "groups": p.groups,
-        "inputs": p.inputs,
         "settings": len(runs.settings(p)),
         "pairs": len(p.angles) * len(p.norms),
         "narrow-networks": f"{found.drawn(p.narrow_networks):,}",

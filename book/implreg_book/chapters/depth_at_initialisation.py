@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from implreg.figures import Figure
 from implreg_book import figures
+from implreg_book.chapters import protocols
 from implreg_book.chapters.missing import nothing_to_draw
 from implreg_book.evidence import claims, rules, words
 from implreg_book.evidence.claims import Verdict
@@ -17,6 +19,7 @@ from implreg_book.experiments.families import Network
 from implreg_book.parameters.common import DATASETS
 from implreg_book.parameters.depth_at_initialisation import Parameters
 from implreg_book.parameters.schema import listed
+from implreg_book.protocol import Aspects
 from implreg_book.runs.grids import Grid, Grids, tables_of
 
 VGG, RESNET = FAMILIES = ("VGG-like", "ResNet")
@@ -132,6 +135,22 @@ def _theory(family: str) -> str:
     return f"{family}, theory"
 
 
+def protocol(p: Parameters) -> dict[str, Aspects]:
+    """What these runs have of the aspects of a protocol, by the figure that they reproduce."""
+    found = {}
+    for family, grid in list(grids(p).items())[:2]:
+        configs: Any = grid.configs
+        sizes = {config.network.size: config.network for config in configs}
+        found[_FIGURE[family].replace("–", "-")] = {
+            **protocols.of_data({config.dataset: config.side for config in configs}),
+            **protocols.of_networks([sizes[n] for n in sorted(sizes)], p.seeds, p.datasets),
+            **protocols.of_pairs(p.pairs),
+            **protocols.TRACED,
+            "x axis": _AXIS[family],
+        }
+    return found
+
+
 def measure(p: Parameters) -> Found:
     """Run, or take what is stored or kept."""
     tables = tables_of(grids(p))
@@ -160,10 +179,6 @@ def numbers(found: Found) -> dict[str, object]:
         "fall silent; these are left out."
         if silent
         else "",
-        "shape": ", whose networks have windows along one axis" * ("mnist1d" in p.datasets),
-        "vgg-factor": f"{p.vgg_factor:g}",
-        "resnet-factor": f"{p.resnet_factor:g}",
-        "side": f"{p.side}×{p.side}",
     }
     for family, name in ((VGG, "vgg"), (RESNET, "resnet")):
         told |= {f"{name}-{key}": text for key, text in _of_family(found, family).items()}

@@ -11,15 +11,18 @@ from implreg.figures import Figure
 from implreg.figures.display import MUTED, new_figure, show, style
 from implreg.training import SGD
 from implreg_book import figures
+from implreg_book.chapters import protocols
 from implreg_book.evidence import rules, words
 from implreg_book.evidence.statistics import NONE, Estimate, mean_interval, ratio
 from implreg_book.experiments import sgd as experiment
 from implreg_book.experiments.families import Network
 from implreg_book.parameters.sgd import Training
+from implreg_book.protocol import EPOCH, Aspects
 from implreg_book.runs.grids import Grid
 
 NAMES = {"mlp": "width", "vgg": "convolutions", "resnet": "depth"}
 TITLES = {"mlp": "perceptrons", "vgg": "VGG-like networks", "resnet": "ResNets"}
+FIGURES = {"mlp": "3", "vgg": "4 d-f", "resnet": "5 d-f"}
 KINDS = {
     "same": "of the same class",
     "different": "of different classes",
@@ -42,20 +45,41 @@ def networks(p: Training) -> Grid:
 def configs(p: Training) -> list[experiment.Config]:
     """One for each network, or for several that train side by side, the longest runs first."""
 
-    def settings(rate: float, epochs: tuple[int, ...], train: int, pairs: int) -> dict[str, object]:
-        sgd = SGD(rate, epochs=epochs[-1], batch=p.batch, warmup_epochs=p.warmup_epochs)
+    def settings(
+        rate: float, epochs: tuple[int, ...], train: int, pairs: int, start: float = 1e-5
+    ) -> dict[str, object]:
+        sgd = SGD(rate, epochs[-1], p.batch, p.warmup_epochs, warmup_from=start)
         common = {"dataset": p.dataset, "kinds": p.kinds, "sgd": sgd, "epochs": epochs}
         return common | {"train": train, "pairs": pairs}
 
     images = (p.conv_measure_at, p.conv_train, p.conv_pairs)
-    resnets = [Network("resnet", n, p.resnet_factor) for n in p.depths]
+    resnets = [Network("resnet", n, p.resnet_factor, 0.5, "training") for n in p.depths]
     vggs = [Network("vgg", n, p.vgg_factor, 0.5) for n in p.convolutions]
     perceptrons = settings(p.learning_rate, p.measure_at, p.train, p.pairs)
     return [
-        *experiment.grid(resnets, p.seeds, side=p.side, **settings(p.resnet_rate, *images)),
+        *experiment.grid(resnets, p.seeds, side=p.side, **settings(p.resnet_rate, *images, 1e-6)),
         *experiment.grid(vggs, p.seeds, side=p.side, **settings(p.vgg_rate, *images)),
         *experiment.grid([Network("mlp", n) for n in p.widths], p.seeds, **perceptrons),
     ]
+
+
+def protocol(p: Training) -> dict[str, Aspects]:
+    """What these runs have of the aspects of a protocol, by the figure that they reproduce."""
+    found = {}
+    for family, figure in FIGURES.items():
+        every = [config for config in configs(p) if config.network.family == family]
+        one, sizes = every[0], sorted({config.network for config in every}, key=_size)
+        found[figure] = {
+            **protocols.of_networks(sizes, p.seeds, [p.dataset]),
+            **protocols.of_trained(one, one.sgd, one.epochs, one.kinds),
+            "normaliser": protocols.OWN,
+            "x axis": EPOCH,
+        }
+    return found
+
+
+def _size(network: Network) -> int:
+    return network.size
 
 
 @dataclass(frozen=True)

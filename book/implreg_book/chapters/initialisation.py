@@ -12,6 +12,7 @@ from implreg.figures import Figure, show, style
 from implreg.figures.display import CATEGORIES, MUTED, number
 from implreg.training import SGD
 from implreg_book import figures
+from implreg_book.chapters import protocols
 from implreg_book.chapters.missing import mean, nothing_to_draw
 from implreg_book.evidence import claims, rules, words
 from implreg_book.evidence.claims import Outcome, Verdict
@@ -20,6 +21,7 @@ from implreg_book.experiments import initialisation as experiment
 from implreg_book.figures.axes import letter_panels
 from implreg_book.parameters.initialisation import Parameters
 from implreg_book.parameters.schema import listed
+from implreg_book.protocol import Aspects
 from implreg_book.runs.grids import Grid, Grids, tables_of
 
 TESTED = {
@@ -108,11 +110,17 @@ def grids(p: Parameters) -> Grids:
         for start in reversed(experiment.STARTS)
         for seed in range(p.seeds)
     ]  # fmt: skip
-    first = [config for config in configs if not config.seed]
     return {
         "networks": Grid(experiment.run, configs, "networks"),
-        "paths": Grid(experiment.first_path, first, "paths"),
+        "paths": Grid(experiment.first_path, [c for c in configs if not c.seed], "paths"),
     }
+
+
+def protocol(p: Parameters) -> Aspects:
+    """What these runs have of the aspects of a protocol."""
+    sgd = grids(p)["networks"].configs[0].sgd  # type: ignore[attr-defined]
+    others = (scaled(p), *experiment.STARTS[2:])
+    return protocols.of_targets(p, sgd, [p.width], p.seeds, others, p.kind)
 
 
 def measure(p: Parameters) -> Found:
@@ -135,8 +143,7 @@ def measure(p: Parameters) -> Found:
 
 def numbers(found: Found) -> dict[str, object]:
     """What the prose says, by name."""
-    p, last = found.p, found.last
-    verdict = verdicts(found)["C7"]
+    p, last, verdict = found.p, found.last, verdicts(found)["C7"]
     random = found.mean("random", "test_error").map(lambda x: 100 * x)
     return {
         "answer": _answer(verdict),
@@ -159,8 +166,6 @@ def numbers(found: Found) -> dict[str, object]:
         "verdict": str(verdict.outcome),
         "randomness": f": randomness as such is not enough, because the start “{scaled(p)}” is "
         "random too" * (verdict.outcome is Outcome.SUPPORTED),
-        "same": ", pairs of training samples of the same class, 128 of them, batches of 128"
-        * (p.kind == "same" and p.pairs == p.batch == 128),
         **{
             f"{name}-{key}": _told(found.ratios(column)[start])
             for name, column in zip(_GLUED, _SHOWN, strict=True)

@@ -14,6 +14,8 @@ from implreg.figures.display import number as digits
 from implreg_book.chapters.missing import NOT_TESTED
 from implreg_book.evidence.statistics import NONE, Estimate, mean_interval
 from implreg_book.experiments.imagenet import MobileNetV2
+from implreg_book.parameters.photographs import Parameters
+from implreg_book.protocol import LANCZOS, STANDARDISED, TWO_CLASSES, Aspects
 
 WEIGHTS = {"imagenet": "trained on ImageNet", "random": "with random weights"}
 _WALK = "that of a random walk with the same gaps"
@@ -28,23 +30,27 @@ _CLOTHES = (
 )  # fmt: skip
 
 
-def compared(network: str, points: int) -> tuple[str, str]:
-    """What figure 1 here shares with that of the program, and what not, in words.
-
-    >>> compared("random", 12)[1]
-    'MobileNetV2 with random weights, ...; items of clothing ...; 12 positions instead of 1,000'
-    """
-    same = "a straight path; all 1,000 outputs, not normalised; slopes with biases and shifts; "
-    same += "single precision; two samples of different classes"
-    other = f"MobileNetV2 {WEIGHTS[network]}, not the ResNet-152 of Microsoft Research; "
-    if network == "imagenet":
-        same += ", resized to a square by bicubic interpolation without a crop"
-        other += "photographs of scikit-learn, not of ImageNet, and their colours by its deviations"
-    else:
-        other += "items of clothing instead of photographs"
-    if points == 1000:
-        return f"{same}; 1,000 positions", other
-    return same, f"{other}; {points:,} positions instead of 1,000"
+def protocol(p: Parameters) -> Aspects:
+    """What the large path has of the aspects of a protocol."""
+    photographs = p.network == "imagenet"
+    return {
+        "data sets": "photographs of scikit-learn" if photographs else "fashion-mnist",
+        "pixels to a side": p.side,
+        "resizing": "bicubic, 8 bits" if photographs else LANCZOS,
+        "preprocessing": "a mean colour subtracted, divided by deviations"
+        if photographs
+        else STANDARDISED,
+        "networks": f"MobileNetV2, {WEIGHTS[p.network]}",
+        "networks of each size": 1,
+        "pairs": 1,
+        "classes of a pair": (TWO_CLASSES,),
+        "positions": p.points,
+        "gaps": f"exact in {p.windows:,} windows of about {p.switches:,} switches",
+        "normaliser": None,
+        "outputs": "all",
+        "x axis": "position t",
+        "precision": "single; exact ones double",
+    }
 
 
 def label(network: str, output: int) -> str:

@@ -15,6 +15,7 @@ from implreg_book.evidence.claims import Verdict
 from implreg_book.evidence.statistics import NONE, Estimate, share_interval
 from implreg_book.parameters.margin import Parameters
 from implreg_book.parameters.schema import listed
+from implreg_book.protocol import Aspects, together
 from implreg_book.runs.grids import Grids, tables_of
 
 _SIZES = {"mlp": "of width {:,}", "vgg": "with {} convolutions", "resnet": "of depth {}"}
@@ -67,6 +68,14 @@ def grids(p: Parameters) -> Grids:
     return {"networks": families.networks(p)}
 
 
+def protocol(p: Parameters) -> Aspects:
+    """What these runs have of the aspects of a protocol."""
+    return together(*families.protocol(p).values()) | {
+        "averages": "root mean squares; means of margins",
+        "x axis": "fluctuation; epoch",
+    }
+
+
 def measure(p: Parameters) -> Found:
     """Run, or take what is stored or kept."""
     return Found(p, tables_of(grids(p))["networks"])
@@ -101,8 +110,6 @@ def numbers(found: Found) -> dict[str, object]:
         ),
         "unfitted": _unfitted(found),
         "across": _across(found),
-        "same": f", pairs {KINDS['same']}" * (p.kinds[0] == "same"),
-        "other-kinds": "".join(f"pairs {KINDS[kind]}; " for kind in p.kinds if kind != "same"),
         **{f"{family}-ratio": said(found.relative(family)) for family in TITLES},
         "mlp-leaves": found.leaving("mlp"),
     }

@@ -3,6 +3,7 @@
 import pandas as pd
 
 from implreg.figures.display import number
+from implreg_book.chapters import protocols
 from implreg_book.chapters.missing import mean
 from implreg_book.chapters.splines import (
     STARTS,
@@ -24,8 +25,24 @@ from implreg_book.evidence.claims import Verdict
 from implreg_book.evidence.rules import Outcome
 from implreg_book.evidence.statistics import Estimate, power_law
 from implreg_book.experiments import one_dimension as experiment
+from implreg_book.parameters.one_dimension import Parameters
+from implreg_book.protocol import Aspects
 
 __all__ = ["FIGURES", "TABLES", "Found", "grids", "limits", "measure", "starts"]
+
+
+def protocol(p: Parameters) -> Aspects:
+    """What these runs have of the aspects of a protocol."""
+    rate = f"at most {experiment.Config.rate:g}"
+    return {
+        "data sets": "points on a line",
+        "training samples": len(p.x),
+        **protocols.of_perceptrons(p.widths, p.networks),
+        **protocols.of_descent("squared error", len(p.x), p.steps, rate),
+        **protocols.TRACED,
+        "hidden weights": tuple(starts(p)),
+        "output weights": "0",
+    }
 
 
 def numbers(found: Found) -> dict[str, object]:

@@ -18,12 +18,14 @@ from implreg.figures.display import CATEGORIES, MUTED, new_figure
 from implreg.networks import mlp
 from implreg.tracing import trace
 from implreg_book import figures
+from implreg_book.chapters import protocols
 from implreg_book.chapters.missing import nothing_to_draw
 from implreg_book.evidence import claims, rules
 from implreg_book.evidence.claims import Verdict
 from implreg_book.evidence.statistics import NONE, Estimate, mean_interval
 from implreg_book.experiments import one_hidden_layer as experiment
 from implreg_book.parameters.one_hidden_layer import Parameters
+from implreg_book.protocol import Aspects
 from implreg_book.runs.grids import Grid, Grids, tables_of
 
 _SETTING = ["depth", "angle", "norm", "sigma_b"]
@@ -51,6 +53,16 @@ def grids(p: Parameters) -> Grids:
         "walks": Grid(experiment.walk, walks[1], "walks"),
     }
     return made | ({"deeper": Grid(experiment.walk, deeper, "walks")} if deeper else {})
+
+
+def protocol(p: Parameters) -> Aspects:
+    """What these runs have of the aspects of a protocol."""
+    return {
+        "data sets": f"random directions in {p.inputs:,} dimensions",
+        **protocols.of_perceptrons([p.width], p.networks, p.depths),
+        **protocols.TRACED,
+        "pairs": 1,
+    }
 
 
 def _walkers(p: Parameters) -> dict[int, int]:
@@ -164,7 +176,6 @@ def numbers(found: Found) -> dict[str, object]:
     told: dict[str, object] = {
         "networks": f"{p.networks:,}",
         "width": f"{p.width:,}",
-        "inputs": p.inputs,
         "walks": f"{p.walks:,}",
         "walk-width": f"{p.walk_width:,}",
         "walk-angle": f"{p.walk_angle:g}",

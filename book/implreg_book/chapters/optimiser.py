@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 import implreg as ir
 from implreg.figures.display import CATEGORIES, MUTED, Figure, number
 from implreg_book import figures
-from implreg_book.chapters import compared, squared_loss
+from implreg_book.chapters import compared, protocols, squared_loss
 from implreg_book.chapters.compared import Compared
 from implreg_book.chapters.missing import nothing_to_draw
 from implreg_book.chapters.squared_loss import Squared
@@ -25,6 +25,7 @@ from implreg_book.experiments.ablations import REFERENCE
 from implreg_book.figures.axes import log_axis
 from implreg_book.parameters.optimiser import Parameters
 from implreg_book.parameters.schema import listed
+from implreg_book.protocol import Aspects
 from implreg_book.runs.grids import Grids, tables_of
 
 _BEND = "gradient deflection"
@@ -98,6 +99,11 @@ def grids(p: Parameters) -> Grids:
         label_noises=[p.label_noise],
     )
     return {"networks": compared.networks(p, ways), "squared": squared_loss.grid(p)}
+
+
+def protocol(p: Parameters) -> Aspects:
+    """What these runs have of the aspects of a protocol."""
+    return protocols.of_ablation(grids(p)["networks"].configs)
 
 
 def measure(p: Parameters) -> Found:

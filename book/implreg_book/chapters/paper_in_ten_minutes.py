@@ -20,14 +20,14 @@ _UNTESTED = "not yet tested"
 _CHAPTER = re.compile(r"\{doc\}`([^`]+)`")
 _HOLDS = (Outcome.SUPPORTED, Outcome.CORRECTED)
 _FIGURES = {
-    "1": ("Outputs and slopes along one path, ResNets on ImageNet", ["photographs", "sgd"]),
+    "1": ("Outputs and slopes along one path, a ResNet on ImageNet", ["photographs", "sgd"]),
     "2": ("Both estimates against width, at initialisation", ["width"]),
     "3": ("Both estimates against epoch, perceptrons", ["sgd"]),
-    "4 a–c": ("Both estimates against depth, VGG-like networks", ["depth-at-initialisation"]),
+    "4 a–c": ("Both estimates against switches, VGG-like networks", ["depth-at-initialisation"]),
     "4 d–f": ("Both estimates against epoch, VGG-like networks", ["sgd"]),
-    "5 a–c": ("Both estimates against depth, ResNets", ["depth-at-initialisation"]),
+    "5 a–c": ("Both estimates against switches, ResNets", ["depth-at-initialisation"]),
     "5 d–f": ("Both estimates against epoch, ResNets", ["sgd"]),
-    "6": ("Edge margin against fluctuation, per epoch", ["margin"]),
+    "6": ("Edge margin and fluctuation against epoch", ["margin"]),
 }
 
 

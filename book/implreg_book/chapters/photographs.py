@@ -10,6 +10,7 @@ from matplotlib import pyplot as plt
 from implreg.figures import Figure, show, style
 from implreg.figures.display import CATEGORIES, MUTED
 from implreg_book.chapters import long_path as path
+from implreg_book.chapters.long_path import protocol as protocol
 from implreg_book.chapters.missing import NOT_TESTED, told
 from implreg_book.evidence.claims import Verdict
 from implreg_book.evidence.rules import in_words
@@ -161,7 +162,6 @@ def numbers(found: Found) -> dict[str, object]:
     straight = path.straight(found.large)
     named = straight[list(_named(found))]
     step = total.value / (p.points - 1)
-    same, different = path.compared(p.network, p.points)
     check = path.switches(found.windows[found.windows.network == "here"])
     known = path.number(found.paths["ours, after"], "switches")
     lag = max(found.ratios, default=0)
@@ -170,8 +170,6 @@ def numbers(found: Found) -> dict[str, object]:
         "network": f"MobileNetV2, {path.WEIGHTS[p.network]},",
         "weights": path.WEIGHTS[p.network],
         "samples": "photographs" if p.network == "imagenet" else "items of clothing",
-        "same": same,
-        "different": different,
         "start": path.label(p.network, next(iter(starts))),
         "end": path.label(p.network, next(iter(ends))),
         "side": p.side,

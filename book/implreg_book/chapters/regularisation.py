@@ -1,8 +1,8 @@
 """Chapter "Labels and explicit regularisation": does what helps also straighten?"""
 
+from implreg_book.chapters import protocols, same_loss
 from implreg_book.chapters import regularisation_conditions as conditions
 from implreg_book.chapters import regularisation_mixup as mixup
-from implreg_book.chapters import same_loss
 from implreg_book.chapters.missing import mean
 from implreg_book.chapters.regularisation_found import (
     DEFLECTION,
@@ -20,6 +20,7 @@ from implreg_book.evidence.rules import Outcome, in_words
 from implreg_book.parameters.common import DATASETS
 from implreg_book.parameters.regularisation import Parameters
 from implreg_book.parameters.schema import listed
+from implreg_book.protocol import Aspects
 from implreg_book.runs.grids import tables_of
 
 _STRAIGHTEN = {
@@ -36,6 +37,11 @@ _SHORT = {
     "shifts": "shifts",
     "labels": "random labels",
 }
+
+
+def protocol(p: Parameters) -> Aspects:
+    """What these runs have of the aspects of a protocol."""
+    return protocols.of_ablation(grids(p)["table"].configs)
 
 
 def measure(p: Parameters) -> Found:
@@ -110,10 +116,6 @@ def _setting(found: Found) -> dict[str, object]:
         "move": "image is moved by up to so many pixels up or down and left or right"
         if images
         else "signal is moved by up to so many places back or forth",
-        "paper-pairs": "128 pairs" if p.pairs == 128 else "pairs",
-        "paper-sgd": "SGD"
-        + " with warm-up" * bool(p.warmup_epochs)
-        + " and batches of 128" * (p.batch == 128),
         **{f"name-{short}": found.strongest[kind] for short, kind in _SHORT.items()},
     }
 

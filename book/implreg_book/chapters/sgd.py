@@ -24,6 +24,7 @@ from implreg_book.evidence.claims import Verdict
 from implreg_book.evidence.statistics import NONE, Estimate, power_law
 from implreg_book.experiments import sgd as experiment
 from implreg_book.parameters.sgd import Parameters
+from implreg_book.protocol import Aspects
 from implreg_book.runs.grids import Grid, Grids, tables_of
 
 _LABELS = {
@@ -96,6 +97,11 @@ def grids(p: Parameters) -> Grids:
     }
 
 
+def protocol(p: Parameters) -> dict[str, Aspects]:
+    """What these runs have of the aspects of a protocol, by the figure that they reproduce."""
+    return families.protocol(p)
+
+
 def measure(p: Parameters) -> Found:
     """Run, or take what is stored or kept."""
     tables = tables_of(grids(p))
@@ -105,20 +111,12 @@ def measure(p: Parameters) -> Found:
 def numbers(found: Found) -> dict[str, object]:
     """What the prose says, by name."""
     p = found.p
-    traits = {
-        f"batches of {p.batch:,}": p.batch == 128,
-        "a linear warm-up from 1e-5" if p.warmup_epochs else "no warm-up": p.warmup_epochs > 0,
-        f"pairs {KINDS[p.kinds[0]]}": p.kinds[0] == "same",
-    }
     return {
         "networks": len(found.sizes("mlp") + p.convolutions + p.depths) * p.seeds,
         "diverged": found.lost,
         "seeds": families.seeds(p.seeds),
         "within": rules.WITHIN,
         "kind": KINDS[p.kinds[0]],
-        "same": "".join(f", {trait}" for trait, same in traits.items() if same),
-        "different": "".join(f"{trait}; " for trait, same in traits.items() if not same),
-        "dataset": p.dataset,
         **_perceptrons(found),
         **_convolutional(found),
         **single_runs.path_numbers(found.paths),

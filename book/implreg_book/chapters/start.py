@@ -10,7 +10,7 @@ from scipy import stats
 
 from implreg.figures import Figure
 from implreg_book import figures
-from implreg_book.chapters import compared
+from implreg_book.chapters import compared, protocols
 from implreg_book.chapters.compared import Compared
 from implreg_book.evidence import claims, rules, words
 from implreg_book.evidence.claims import Verdict
@@ -18,6 +18,7 @@ from implreg_book.experiments import conditions
 from implreg_book.experiments.ablations import REFERENCE
 from implreg_book.experiments.variants import equal_width, parameters
 from implreg_book.parameters.start import Parameters
+from implreg_book.protocol import Aspects
 from implreg_book.runs.grids import Grids, tables_of
 
 _ERRORS = {"test_error": "test error", "straightness": "fluctuation / edge margin"}
@@ -58,6 +59,11 @@ def grids(p: Parameters) -> Grids:
     return {"networks": compared.networks(p, starts)}
 
 
+def protocol(p: Parameters) -> Aspects:
+    """What these runs have of the aspects of a protocol."""
+    return protocols.of_ablation(grids(p)["networks"].configs)
+
+
 def measure(p: Parameters) -> Found:
     """Run, or take what is stored or kept."""
     columns = (*Found.quantities, "train_error", "train_loss", "relative_distance")
@@ -74,6 +80,7 @@ def numbers(found: Found) -> dict[str, object]:
     reached, small, lazy = found.reached, min(p.scales) < 1, max(p.output_scales) > 1
     return {
         **found.told(),
+        "training": compared.training(p),
         **_conclusions(found.untested(), scale, found.shape()),
         "verdict": str(verdicts(found)["C7"].outcome),
         "extremes": " ".join(_extreme(found, s) for s in _ends(p.scales)),

@@ -8,10 +8,12 @@ import torch
 
 from implreg import theory
 from implreg.theory import Trained
+from implreg_book.chapters import protocols
 from implreg_book.evidence import rules
 from implreg_book.evidence.statistics import Estimate, mean_interval, power_law, ratio
 from implreg_book.experiments import after_training as experiment
 from implreg_book.parameters.after_training import Parameters
+from implreg_book.protocol import Aspects
 from implreg_book.runs.grids import Grid, Grids, tables_of
 
 
@@ -153,6 +155,20 @@ def grids(p: Parameters) -> Grids:
         "shallow": Grid(experiment.run, shallow, "groups of wide networks"),
         "course": Grid(experiment.run, course, "moments of training"),
         "stable": Grid(experiment.stable, stable, "networks trained to the end"),
+    }
+
+
+def protocol(p: Parameters) -> Aspects:
+    """What these runs have of the aspects of a protocol."""
+    rate = f"{p.step:g} of the largest stable one, times the variance of a parameter"
+    return {
+        **protocols.of_data({p.dataset: 0}, p.train),
+        **protocols.of_perceptrons(p.widths, p.networks, [p.depth]),
+        **protocols.of_pairs(p.pairs),
+        **protocols.of_descent("squared error", p.train, p.steps, rate),
+        **protocols.TRACED,
+        "pairs are": "the same for all networks",
+        "measured after epochs": p.moments,
     }
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from implreg.figures import Figure
 from implreg_book import figures
+from implreg_book.chapters import protocols
 from implreg_book.chapters import where_it_fails_pairs as pairs
 from implreg_book.chapters import where_it_fails_signals as signals
 from implreg_book.chapters.missing import NOT_TESTED, instead, paired, told
@@ -16,6 +17,7 @@ from implreg_book.evidence.claims import Verdict
 from implreg_book.evidence.rules import Outcome
 from implreg_book.experiments import coordinates, limits, smooth
 from implreg_book.parameters.where_it_fails import Parameters
+from implreg_book.protocol import Aspects
 from implreg_book.runs.grids import Grid, Grids, tables_of
 
 _EXPECTED = {"above": "above 1", "below": "below 1", "near": f"1 {rules.WITHIN}"}
@@ -73,6 +75,15 @@ def grids(p: Parameters) -> Grids:
         "signals": Grid(coordinates.run, signals.configs(p), "signals"),
         "curves": Grid(coordinates.curve, signals.drawn(p), "curves"),
         "smooth": Grid(smooth.run, softened, "smooth activations"),
+    }
+
+
+def protocol(p: Parameters) -> Aspects:
+    """What the runs on pairs have of the aspects of a protocol."""
+    one = pairs.configs(p)[0]
+    return {
+        **protocols.of_perceptrons([p.width], p.seeds),
+        **protocols.of_trained(one, one.sgd, kinds=pairs.KINDS),
     }
 
 

@@ -176,7 +176,6 @@ def numbers(found: Networks, outcomes: Mapping[str, Outcome]) -> dict[str, objec
         "seeds": p.seeds,
         "diverged": f"{lost} of {p.seeds}",
         "why": f"Nothing is said of trained networks here: {found.why}." if found.why else "",
-        "warm": " with a linear warm-up" if p.warmup_epochs else ", here without its warm-up,",
         "walk-before": _same(found.kinds("bridge_ratio", "before").values()),
         "walk-after": _same(bridge[kind] for kind in KINDS if kind != "different"),
         "same-most": f"{at_angles.max():.2f}" if len(at_angles.dropna()) else NOT_TESTED,

@@ -6,12 +6,14 @@ import pandas as pd
 
 from implreg.figures import Figure
 from implreg_book import figures
+from implreg_book.chapters import protocols
 from implreg_book.evidence import claims, rules, words
 from implreg_book.evidence.claims import Verdict
 from implreg_book.evidence.statistics import Estimate, mean_interval, power_law
 from implreg_book.experiments import width as experiment
 from implreg_book.parameters.schema import listed
 from implreg_book.parameters.width import Parameters
+from implreg_book.protocol import Aspects
 from implreg_book.runs.grids import Grid, Grids, tables_of
 
 _SIGMA = {
@@ -89,6 +91,17 @@ def grids(p: Parameters) -> Grids:
     return {"networks": Grid(experiment.run, configs, "networks")}
 
 
+def protocol(p: Parameters) -> Aspects:
+    """What these runs have of the aspects of a protocol."""
+    return {
+        **protocols.of_data(dict.fromkeys(p.datasets, 0)),
+        **protocols.of_perceptrons(p.widths, p.seeds),
+        **protocols.of_pairs(p.pairs, [p.kind]),
+        **protocols.TRACED,
+        "x axis": "hidden units",
+    }
+
+
 def measure(p: Parameters) -> Found:
     """Run, or take what is stored or kept."""
     return Found(p, tables_of(grids(p))["networks"])
@@ -113,10 +126,6 @@ def numbers(found: Found) -> dict[str, object]:
             exponent, below="falls", above="rises", unclear="neither clearly falls nor rises"
         ),
         "classes": words.CLASSES[p.kind],
-        "same": f", pairs of training samples of the same class{', 128 of them' * (p.pairs == 128)}"
-        if p.kind == "same"
-        else "",
-        "different": "" if p.kind == "same" else f"; pairs of samples {words.CLASSES[p.kind]}",
         "datasets": listed(p.datasets),
         "networks": f"{len(found.table):,}",
         "pairs": p.pairs,

@@ -15,8 +15,10 @@ from implreg.datasets import Dataset
 from implreg.errors import InputError
 from implreg.tracing import Trace
 from implreg.tracing.paths import Pairs
+from implreg_book.chapters import protocols
 from implreg_book.evidence import words
 from implreg_book.parameters.your_own_network import Parameters
+from implreg_book.protocol import Aspects
 
 _MEASURES = {
     "switches": "switches per path",
@@ -37,6 +39,22 @@ def images(x: Tensor) -> Tensor:
     return interpolate(x.float().view(-1, 1, side, side), _SIDE, mode="bilinear")
 
 
+def protocol(p: Parameters) -> Aspects:
+    """What the network of the page has of the aspects of a protocol."""
+    data = protocols.of_data({p.dataset: _SIDE}, p.train)
+    aspects = {
+        **data,
+        "resizing": data["resizing"] and "bilinear",
+        "networks": f"a residual network of {p.channels:,} and {2 * p.channels:,} channels",
+        "networks of each size": 1,
+        "max pooling": "the winner is followed",
+        **protocols.of_pairs(p.pairs),
+        **protocols.TRACED,
+        "x axis": "position t",
+    }
+    return protocols.beside("1", aspects)
+
+
 def error_of(net: nn.Module, data: Dataset) -> float:
     """Share of test samples that a network of images gets wrong."""
     with torch.no_grad():
@@ -47,8 +65,6 @@ def trained(p: Parameters, net: nn.Module, data: Dataset) -> dict[str, object]:
     """What the prose says of the training."""
     return {
         "dataset": p.dataset,
-        "train": f"{p.train:,}",
-        "epochs": words.some(p.epochs, "epoch"),
         "pairs": words.some(p.pairs, "path"),
         "test-error": f"{100 * error_of(net, data):.1f}",
     }

@@ -19,6 +19,7 @@ DATASETS = {
     "digits": Size(1442, 10, 8),
     "mnist1d": Size(4000, 10, 40, images=False),
     "fashion-mnist": Size(4000, 10, 28),
+    "mnist-5000": Size(4000, 10, 28),
     "mnist": Size(60000, 10, 28),
     "cifar10": Size(50000, 10, 32),
     "cifar100": Size(50000, 100, 32),

@@ -119,8 +119,8 @@ class Cluster(Workers):
             logging.getLogger(name).removeFilter(self._mute)
 
     def _connect(self) -> Executor:
-        # A client whose scheduler went away ends when it is collected. In the middle of the start of
-        # another one that would wait for a lock which the start holds, forever.
+        # A client whose scheduler went away ends when it is collected. In the middle of the start
+        # of another one that would wait for a lock which the start holds, forever.
         gc.collect()
         try:
             self._client = self._distributed.Client(
