@@ -33,13 +33,13 @@ FLOORS = {
 # superfluous has not gone yet. The book's Python has an ImageNet network and a chapter more.
 # The panel, costs and messages came with four hundred, the program's protocol with 171.
 # All traits of its estimator, its networks, data and pairs are 190 lines of the instrument.
-LARGEST = {INSTRUMENT: 9_380, BOOK: 7_760}
+LARGEST = {INSTRUMENT: 9_380, BOOK: 7_810}
 # What chapters are made of is counted by itself: their parameters, what they compute, and the code
 # of their cells. It was 5,800 in cells alone, with sentences that other parameters made false; the
 # other words that there are now, and the checks, are the rest. What each page has of the program's
 # protocol, from its parameters, is 270. Less would be better.
 CHAPTERS = ("chapters", "parameters")
-LARGEST_CHAPTERS = 10_440
+LARGEST_CHAPTERS = 10_570
 EVERY = [
     pytest.param(house, module, id=module.name) for house in FLOORS for module in modules(house)
 ]

@@ -9,7 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from implreg_book.experiments import depth_at_initialisation, generalisation, released, sgd, width
+from implreg_book.experiments import (
+    depth_at_initialisation,
+    generalisation,
+    program,
+    released,
+    sgd,
+    width,
+)
 from implreg_book.experiments.families import Network
 from implreg_book.runs.keys import origin_of
 from implreg_book.runs.work import Failure, perform
@@ -336,3 +343,37 @@ def test_unknown_names_are_refused_by_the_data() -> None:
         width.run(width.Config("svhn", 8, seed=0))
     with pytest.raises(InputError, match="kind must be one of same"):
         width.run(width.Config("digits", 8, seed=0, kind="equal"))
+
+
+@pytest.mark.parametrize(
+    ("network", "reference"),
+    [
+        (Network("mlp", 90), Network("mlp", 40)),
+        (Network("resnet", 10, 0.2, 0.5, "initialisation"), Network("resnet", 10, 0.3)),
+    ],
+)
+def test_a_figure_in_both_definitions(network: Network, reference: Network) -> None:
+    one = program.Config("digits", network, 3, reference, "mnist-5000", 6, 4, side=8)
+    table = program.run(one).set_index(["estimator", "variant"])
+    assert set(table.index) == {(e, v) for e in ("program", "exact") for v in ("raw", "reference")}
+    data, other = network.load("digits"), reference.load("mnist-5000", side=8)
+    net, members = network.build(data, 3), ir.datasets.shared_members(data.y_train, count=6)
+    untrained = reference.build(other, 10**6)
+    norms = torch.stack(
+        [untrained(other.x_train[column].float()).norm(dim=1) for column in members.unbind(1)], 1
+    )
+    ends = tuple(data.x_train[column] for column in members.unbind(1))
+    seam = 500 if network.family == "resnet" else None
+    by_hand = ir.sampled.sampled(
+        net, ends, traits=ir.sampled.Traits(seam=seam), reference=norms, dtype=torch.float32
+    )
+    for name, value in by_hand.per_unit_length().summary().items():
+        if name in program.MEASURES:
+            assert table.loc[("program", "reference"), name] == pytest.approx(value, rel=1e-4)
+    traced = ir.trace(net, tuple(x[:4] for x in ends)).per_unit_length()
+    for variant, of in (("raw", traced), ("reference", ir.normalize(traced, norms[:4]))):
+        for name in program.MEASURES:
+            exact = ir.measures.summary(of)[name]
+            assert table.loc[("exact", variant), name] == pytest.approx(exact)
+    alone = program.run(replace(one, exact_pairs=0))
+    assert set(alone.estimator) == {"program"}

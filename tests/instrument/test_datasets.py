@@ -367,7 +367,7 @@ def test_command_fetches_a_set_and_lists_where_it_is(server, tmp_path):
     home = tmp_path / "data" / "cifar10"
     told = run(data_command, ["--fetch", "cifar10"]).output  # and a progress bar
     assert f"cifar10 is in {home}\n" in told
-    assert run(data_command).output.splitlines()[7].endswith(str(home))
+    assert run(data_command).output.splitlines()[8].endswith(str(home))
 
 
 @pytest.mark.parametrize("name", SIZES)

@@ -6,7 +6,8 @@ import pandas as pd
 
 from implreg.figures import Figure
 from implreg_book import figures
-from implreg_book.chapters import protocols
+from implreg_book.chapters import protocols, width_figure
+from implreg_book.chapters.width_figure import InBoth
 from implreg_book.evidence import claims, rules, words
 from implreg_book.evidence.claims import Verdict
 from implreg_book.evidence.statistics import Estimate, mean_interval, power_law
@@ -29,10 +30,12 @@ class Found:
     Attributes:
         p: the parameters.
         table: one row for each network, see `implreg_book.experiments.width.run`.
+        both: figure 2 in both definitions.
     """
 
     p: Parameters
     table: pd.DataFrame
+    both: InBoth
 
     def of(self, dataset: str) -> pd.DataFrame:
         """The networks on one data set."""
@@ -88,7 +91,7 @@ def grids(p: Parameters) -> Grids:
         for width in sorted(p.widths, reverse=True)
         for seed in range(p.seeds)
     ]
-    return {"networks": Grid(experiment.run, configs, "networks")}
+    return {"networks": Grid(experiment.run, configs, "networks"), "figure": width_figure.grid(p)}
 
 
 def protocol(p: Parameters) -> Aspects:
@@ -104,7 +107,8 @@ def protocol(p: Parameters) -> Aspects:
 
 def measure(p: Parameters) -> Found:
     """Run, or take what is stored or kept."""
-    return Found(p, tables_of(grids(p))["networks"])
+    tables = tables_of(grids(p))
+    return Found(p, tables["networks"], InBoth(p, tables["figure"]))
 
 
 def numbers(found: Found) -> dict[str, object]:
@@ -146,6 +150,7 @@ def numbers(found: Found) -> dict[str, object]:
             smaller="More units even make a straighter function here.",
             unclear=f"Whether it is the same {rules.WITHIN} these networks do not decide.",
         ),
+        **width_figure.numbers(found.both),
     }
 
 
@@ -201,5 +206,15 @@ def verdicts(found: Found) -> dict[str, Verdict]:
     }
 
 
-FIGURES = {"gap": gap_figure, "deflection": deflection_figure}
-TABLES = {"numbers": table}
+def figure_in_both(found: Found) -> Figure:
+    """Figure 2 of the paper in both definitions."""
+    return width_figure.figure(found.both)
+
+
+def table_in_both(found: Found) -> pd.DataFrame:
+    """What figure 2 says in each definition."""
+    return width_figure.table(found.both)
+
+
+FIGURES = {"both": figure_in_both, "gap": gap_figure, "deflection": deflection_figure}
+TABLES = {"both": table_in_both, "numbers": table}
