@@ -34,7 +34,7 @@ class Parameters(common.WithData):
     epochs: int = parameter(60, "of training the perceptrons", **common.EPOCHS)
     learning_rate: float = parameter(0.05, "for all networks", **common.RATE)
     warmup_epochs: int = parameter(
-        5, "over which the learning rate rises linearly from 1e-5", **common.WARMUP
+        5, "over which the learning rate rises from 1e-5, of ResNets 1e-6", **common.WARMUP
     )
     conv_train: int = parameter(
         1000, "training samples of the convolutional networks", **common.TRAIN

@@ -28,7 +28,7 @@ class Training(common.WithData):
     )
     learning_rate: float = parameter(0.02, "of SGD, after the warm-up", **common.RATE)
     warmup_epochs: int = parameter(
-        8, "over which the learning rate rises linearly from 1e-5", **common.WARMUP
+        8, "over which the learning rate rises from 1e-5, of ResNets 1e-6", **common.WARMUP
     )
     batch: int = parameter(128, "samples per step", **common.BATCH)
     measure_at: tuple[int, ...] = parameter(
