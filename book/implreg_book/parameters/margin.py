@@ -10,4 +10,4 @@ class Parameters(Training):
     """The networks of the chapter "During SGD"."""
 
     chapter = "margin"
-    seconds = 1250
+    seconds = 1950

@@ -62,9 +62,9 @@ class Training(common.WithData):
         (10, 16), "of the ResNets", low=10, high=154, order="rising", most=6
     )
     resnet_factor: float = parameter(0.25, "of their channels", **common.FACTOR | {"low": 0.2})
-    resnet_rate: float = parameter(0.05, "their learning rate", **_CONV_RATE)
+    resnet_rate: float = parameter(0.1, "their learning rate", **_CONV_RATE)
     conv_measure_at: tuple[int, ...] = parameter(
-        (0, 5, 15, 40, 100), "such epochs for both", order="rising", least=2, **common.WARMUP
+        (0, 5, 15, 40, 100, 300), "such epochs for both", order="rising", least=2, **common.WARMUP
     )
     conv_pairs: int = parameter(
         8, "pairs of each kind per convolutional network", share=0.6, **common.PAIRS
@@ -86,7 +86,7 @@ class Parameters(Training):
     """The same, and networks with noisy labels."""
 
     chapter = "sgd"
-    seconds = 1500
+    seconds = 2200
 
     noises: tuple[float, ...] = parameter(
         (0.0, 0.2), "shares of random labels in the section on errors", most=6, **common.SHARES
