@@ -60,10 +60,13 @@ def numbers(found: Found) -> dict[str, object]:
         "within": rules.WITHIN,
         "widest": f"{widest:,}",
         "resolved": f"{resolved(p):,}",
-        "most": f"{most:,}",
         "gap": _told(found.effect(PROGRAMS, "gap_deviation_over_exact", widest, AFTER)),
-        "bridge": _told(off[widest]),
-        "bridge-most": _told(off[most]),
+        "bridges": f"{_told(off[widest])} times"
+        + (
+            ", no other width is farther off"
+            if most == widest
+            else f", and {_told(off[most])} times with {most:,}, where it is farthest off"
+        ),
         "course": "falls" if len(ends) and (ends.iloc[:, 1] < ends.iloc[:, 0]).all() else "changes",
         "rate": _rates(found.rates),
         "left": " and ".join(f"{_told(x)} ({name})" for name, x in left.items()),

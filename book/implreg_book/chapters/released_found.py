@@ -34,11 +34,7 @@ COMPARED = {
 }
 # The program's traits: what it computes, what is exact, and what turns it off.
 TRAITS = {
-    "P1": (
-        "merging",
-        "mean over intervals of squared jumps over their switches",
-        "mean over switches",
-    ),
+    "P1": ("merging", "squared jumps over their switches", "squared gaps"),
     "P2": ("unseen switches", "one per unit and interval at most", "every crossing"),
     "P3": ("index", "the middle looked up too early", "slope after half of the switches"),
     "P4": ("offsets", "the direction sent through with biases and shifts", "without"),
