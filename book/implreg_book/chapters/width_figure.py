@@ -14,6 +14,7 @@ from implreg_book.experiments import program as experiment
 from implreg_book.experiments.families import Network
 from implreg_book.parameters.schema import listed
 from implreg_book.parameters.width import Parameters
+from implreg_book.protocol import FIGURES
 from implreg_book.runs.grids import Grid
 
 # Estimator and normaliser of each definition.
@@ -105,10 +106,16 @@ def numbers(found: InBoth) -> dict[str, object]:
         "figure-exact": f"{found.agreement('exact, raw', first, narrow):.3f}",
         "figure-agree-program": agree["program"],
         "figure-agree-exact": agree["exact, raw"],
-        "figure-falls": words.how_many(
-            sum(rules.smaller(x, 0.0) for x in falls), len(falls), "data sets"
-        ),
+        "figure-falls": f"{sum(rules.smaller(x, 0.0) for x in falls)} of "
+        f"{words.some(len(falls), 'data set')}",
+        "figure-sizes": _sizes(p),
     }
+
+
+def _sizes(p: Parameters) -> str:
+    papers = tuple(sorted(p.figure_widths)) == FIGURES["2"]["sizes"]
+    units = listed([f"{width:,}" for width in p.figure_widths])
+    return f"at {'the widths of the paper, ' if papers else ''}{units} units"
 
 
 def figure(found: InBoth) -> Figure:
@@ -122,12 +129,12 @@ def figure(found: InBoth) -> Figure:
             found.rows(of, first).set_index(keys)[column] for of in ("program", "exact, raw")
         )
         both = pd.DataFrame({"program": program, "exact": exact}).reset_index()
-        parts.append(both.assign(estimate=name))
+        parts.append(both.assign(measure=name))
     return figures.plot_against(
         pd.concat(parts),
         "size",
         ["program", "exact"],
-        by="estimate",
+        by="measure",
         xlabel="hidden units",
         ylabel=["as the program computes them", "exactly, raw"],
     )

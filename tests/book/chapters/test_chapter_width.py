@@ -59,7 +59,8 @@ def test_figure_2_says_where_the_estimates_agree(program, exact, words):
     p = Parameters(figure_datasets=("digits", "mnist1d"), figure_seeds=3)
     numbers = width_figure.numbers(in_both(p, program, exact))
     assert (numbers["figure-agree-program"], numbers["figure-agree-exact"]) == words
-    assert numbers["figure-falls"] == "all 2 data sets"
+    assert numbers["figure-falls"] == "2 of 2 data sets"
+    assert numbers["figure-sizes"].startswith("at the widths of the paper, 1,000, 2,000")
     assert numbers["figure-program"].startswith(f"{program:.3f}"[:4])
     told = width_figure.table(in_both(p, program, exact))
     assert told.loc["digits: exponent of the gap deviation", "program"].startswith("−0.500")
@@ -67,7 +68,9 @@ def test_figure_2_says_where_the_estimates_agree(program, exact, words):
         f"{exact:.3f}"[:4]
     )
     rising = width_figure.numbers(in_both(p, exponent=0.2))
-    assert rising["figure-falls"] == "none of the 2 data sets"
+    assert rising["figure-falls"] == "0 of 2 data sets"
+    other = Parameters(figure_widths=(10, 1000), figure_seeds=3)
+    assert width_figure.numbers(in_both(other))["figure-sizes"] == "at 10 and 1,000 units"
 
 
 def table(exponent, growth, bridge):
