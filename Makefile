@@ -9,7 +9,8 @@ VENV := .venv
 BIN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 # A file of tests goes to one process, so that what its tests share is made once.
-PYTEST := $(BIN) -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN) -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
+	--durations=15 --durations-min=5
 
 .PHONY: help book check test lint serve clean
 

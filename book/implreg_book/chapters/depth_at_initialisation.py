@@ -19,12 +19,11 @@ from implreg_book.experiments.families import Network
 from implreg_book.parameters.common import DATASETS
 from implreg_book.parameters.depth_at_initialisation import Parameters
 from implreg_book.parameters.schema import listed
-from implreg_book.protocol import Aspects
+from implreg_book.protocol import SWITCHES, Aspects
 from implreg_book.runs.grids import Grid, Grids, tables_of
 
 VGG, RESNET = FAMILIES = ("VGG-like", "ResNet")
 _IN_WORDS = {VGG: "VGG-like, {} convolutions", RESNET: "ResNet, depth {}"}
-_AXIS = {VGG: "convolutions", RESNET: "depth"}
 _FIGURE = {VGG: "4 a–c", RESNET: "5 a–c"}
 _SIGMA = {
     "gap_deviation": r"$\sigma_\mathrm{gap}$",
@@ -146,7 +145,7 @@ def protocol(p: Parameters) -> dict[str, Aspects]:
             **protocols.of_networks([sizes[n] for n in sorted(sizes)], p.seeds, p.datasets),
             **protocols.of_pairs(p.pairs),
             **protocols.TRACED,
-            "x axis": _AXIS[family],
+            "x axis": SWITCHES,
         }
     return found
 
@@ -237,18 +236,22 @@ def _judged(ratio: Estimate) -> str:
     return f"{ratio:.2f}" + f" ({rules.in_words(ratio)})" * (ratio.n > 1)
 
 
-def _against_size(columns: dict[str, str], family: str, found: Found) -> Figure:
-    """Measures of a family against its size, with the theory."""
-    axis = {"size": _AXIS[family]}
+def _against_switches(columns: dict[str, str], family: str, found: Found) -> Figure:
+    """Measures of a family against the mean number of switches of each size, with the theory."""
     if found.measured[family].empty:
         return nothing_to_draw(_SILENT)
+    measured, predicted = (
+        table.assign(mean=table.groupby(["dataset", "size"]).switches.transform("mean"))
+        for table in (found.measured[family], found.predicted[family])
+    )
     return figures.plot_against(
-        found.measured[family].rename(columns=axis),
-        _AXIS[family],
+        measured,
+        "mean",
         list(columns),
         by="dataset",
-        theory=found.predicted[family].rename(columns=axis),
-        log="y",
+        theory=predicted,
+        log="xy",
+        xlabel=SWITCHES,
         ylabel=list(columns.values()),
     )
 
@@ -331,10 +334,10 @@ def verdicts(found: Found) -> dict[str, Verdict]:
 
 
 FIGURES = {
-    "vgg": partial(_against_size, _SIGMA, VGG),
-    "vgg-deflection": partial(_against_size, _BEND, VGG),
-    "resnet": partial(_against_size, _SIGMA, RESNET),
-    "resnet-deflection": partial(_against_size, _BEND, RESNET),
+    "vgg": partial(_against_switches, _SIGMA, VGG),
+    "vgg-deflection": partial(_against_switches, _BEND, VGG),
+    "resnet": partial(_against_switches, _SIGMA, RESNET),
+    "resnet-deflection": partial(_against_switches, _BEND, RESNET),
     "ratio": ratio_figure,
     "lags": lags_figure,
 }
