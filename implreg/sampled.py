@@ -44,7 +44,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from implreg.checks import check_count, check_norms
+from implreg.checks import check_count, check_labels, check_norms
 from implreg.errors import InputError
 from implreg.measures import lead, pool
 from implreg.tracing import Paths, Program
@@ -294,19 +294,31 @@ class Samples:
 
         Returns:
             (P,) with labels, (P, C) without; at most `implreg.fluctuation`.
+
+        Raises:
+            InputError: labels of another shape, or that are no classes.
         """
         y = self._outputs()
         chord = torch.lerp(y[:, :1], y[:, -1:], self.t[:, None])
         found = (y - chord).abs().amax(dim=1)
-        return found if labels is None else found.gather(1, labels[:, None])[:, 0]
+        if labels is None:
+            return found
+        own = check_labels("labels", labels, *found.shape)
+        return found.gather(1, own[:, None])[:, 0]
 
     def edge_margin(self, labels: Tensor) -> Tensor:
         """The mean over both ends of own-class :math:`y` minus the largest other one, (P,).
 
         Args:
             labels: the own class of each path, (P,) int64; both ends have it.
+
+        Raises:
+            InputError: labels of another shape, or that are no classes; a single output.
         """
         y = self._outputs()
+        if y.shape[2] < 2:
+            raise InputError("net must have two or more outputs for a margin, got one; use such.")
+        labels = check_labels("labels", labels, len(y), y.shape[2])
         return (lead(y[:, 0], labels) + lead(y[:, -1], labels)) / 2
 
     def _outputs(self) -> Tensor:

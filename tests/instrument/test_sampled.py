@@ -695,3 +695,19 @@ def test_refuses_what_cannot_be_normalised() -> None:
     for norms in (torch.ones(3, 2), torch.tensor([[1.0, 2.0], [math.nan, 1.0]])):
         with pytest.raises(InputError, match=r"both ends of every path, \(2, 2\), all above 0"):
             sampled(net, paths, reference=norms)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [torch.zeros(3).long(), torch.zeros(2), torch.tensor([0, 2]), torch.tensor([-1, 0]),
+     torch.tensor([True, False]), torch.zeros(2, 1).long()],
+    ids=["count", "float", "high", "low", "bool", "shape"],
+)  # fmt: skip
+def test_refuses_labels_that_are_none(labels: Tensor) -> None:
+    samples = sample(biased(3, 5, 2, seed=0), ends(2, 3), points=9)
+    for measure in (samples.fluctuation, samples.edge_margin):
+        with pytest.raises(InputError, match="labels must hold one whole number from 0 to 1, a cl"):
+            measure(labels)
+    one = sample(biased(3, 5, 1, seed=0), ends(2, 3), points=9)
+    with pytest.raises(InputError, match="net must have two or more outputs"):
+        one.edge_margin(torch.zeros(2).long())
