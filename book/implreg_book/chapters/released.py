@@ -91,6 +91,8 @@ def _traits(found: Found) -> dict[str, object]:
     def beyond(measure: str) -> str:
         moved = []
         for trait in COMPARED:
+            if trait == "seam":  # which perceptrons do not have in the program
+                continue
             every = {n: found.trait(trait, measure, n, AFTER) for n in widths}
             at = [f"{n:,}" for n, x in every.items() if rules.equal(x) is Outcome.NOT_SUPPORTED]
             moved += [f"the {trait} at {listed(at)} units"] if at else []
@@ -128,7 +130,7 @@ def _agreements(found: Found) -> dict[str, object]:
 
     def those(one: Outcome, other: Outcome) -> str:
         both = [f for f in every if program[f] is one and exact[f] is other]
-        return listed(both) or "no figure"
+        return f"figure {listed(both)}" if both else "no figure"
 
     agree, apart = Outcome.SUPPORTED, Outcome.NOT_SUPPORTED
     return {

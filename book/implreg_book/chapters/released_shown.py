@@ -92,7 +92,9 @@ def traits_table(found: Found) -> pd.DataFrame:
     measure = dict(zip(("gap", "bridge", "deflection"), MEASURES, strict=True))
     rows = {
         f"{name}, {case[0]} training": {
-            (trait, of): f"{found.trait(trait, measure[of], size, case, family):.3g}"
+            (trait, of): "not there"
+            if trait == "seam" and family != "resnet"
+            else f"{found.trait(trait, measure[of], size, case, family):.3g}"
             for trait, every in touched.items()
             for of in every
         }

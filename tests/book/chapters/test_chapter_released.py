@@ -113,7 +113,7 @@ def test_what_moves_follows_the_factors(index, moved, word):
 
 
 def test_which_agreements_the_traits_make_and_lose():
-    late = "3, width 64, 3, width 256, 4 d–f and 5 d–f"
+    late = "figure 3, width 64, 3, width 256, 4 d–f and 5 d–f"
     lost = module_of(CHAPTER).numbers(made(1.3))
     assert lost["lost"] == late and lost["made"] == "no figure"
     assert lost["agree"] == "4 of 8 rows" and lost["agree-exact"] == "all 8 rows"
