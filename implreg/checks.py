@@ -88,19 +88,6 @@ def check_norms(name: str, value: "Tensor", paths: int) -> "Tensor":
     return value
 
 
-def check_labels(name: str, value: "Tensor", paths: int, classes: int) -> "Tensor":
-    """Return `value` if it holds the number of a class, below `classes`, for each path."""
-    whole = not (value.is_floating_point() or value.is_complex() or value.dtype.itemsize < 2)
-    inside = value.shape == (paths,) and bool(((value >= 0) & (value < classes)).all())
-    if not whole or not inside:
-        raise InputError(
-            f"{name} must hold one whole number from 0 to {classes - 1}, a class, for each of the "
-            f"{paths} paths, got shape {tuple(value.shape)} and dtype {value.dtype}; pass such "
-            f"labels, for example pairs.y0."
-        )
-    return value.long()
-
-
 def check_array(name: str, value: object, place: str = "") -> "Tensor":
     """Return a tensor of real numbers as it is, a NumPy array as a new one, else `InputError`.
 

@@ -44,7 +44,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from implreg.checks import check_count, check_labels, check_norms
+from implreg.checks import check_count, check_norms
 from implreg.errors import InputError
 from implreg.measures import lead, pool
 from implreg.tracing import Paths, Program
@@ -303,7 +303,7 @@ class Samples:
         found = (y - chord).abs().amax(dim=1)
         if labels is None:
             return found
-        own = check_labels("labels", labels, *found.shape)
+        own = _check_labels(labels, *found.shape)
         return found.gather(1, own[:, None])[:, 0]
 
     def edge_margin(self, labels: Tensor) -> Tensor:
@@ -318,7 +318,7 @@ class Samples:
         y = self._outputs()
         if y.shape[2] < 2:
             raise InputError("net must have two or more outputs for a margin, got one; use such.")
-        labels = check_labels("labels", labels, len(y), y.shape[2])
+        labels = _check_labels(labels, len(y), y.shape[2])
         return (lead(y[:, 0], labels) + lead(y[:, -1], labels)) / 2
 
     def _outputs(self) -> Tensor:
@@ -344,6 +344,19 @@ class Samples:
             before, last = before.clone(), slice(traits.seam - 1, None, traits.seam)
             before[:, last] /= size[:, :-1][:, last]
         return s, s[:, 1:] - before
+
+
+def _check_labels(labels: Tensor, paths: int, classes: int) -> Tensor:
+    """Return labels that hold the number of a class, below `classes`, for each path."""
+    whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype.itemsize < 2)
+    inside = labels.shape == (paths,) and bool(((labels >= 0) & (labels < classes)).all())
+    if not whole or not inside:
+        raise InputError(
+            f"labels must hold one whole number from 0 to {classes - 1}, a class, for each of the "
+            f"{paths} paths, got shape {tuple(labels.shape)} and dtype {labels.dtype}; pass such "
+            f"labels, for example pairs.y0."
+        )
+    return labels.long()
 
 
 def _middle(s: Tensor, counts: Tensor) -> Tensor:
