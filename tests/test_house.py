@@ -128,7 +128,10 @@ def clone(tmp_path):
     return tmp_path
 
 
-TEST = "-m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder"
+TEST = (
+    "-m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations=15 "
+    "--durations-min=5"
+)
 
 
 def script(path, text):
