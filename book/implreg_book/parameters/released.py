@@ -11,7 +11,7 @@ class Parameters(common.WithData):
     """Networks that are measured exactly and at sampled points."""
 
     chapter = "released"
-    seconds = 620
+    seconds = 1050
 
     dataset: str = parameter("fashion-mnist", "data set of all networks", **common.DATA)
     train: int = parameter(1000, "training samples", **common.TRAIN)
