@@ -11,22 +11,22 @@ class Parameters(common.WithData):
     """Random networks with one hidden layer."""
 
     chapter = "width"
-    seconds = 1750
+    seconds = 480
 
     datasets: tuple[str, ...] = parameter(
         ("fashion-mnist", "digits", "mnist1d"),
         "data sets",
         order="distinct",
-        share=0.03,
+        share=0.11,
         **common.DATA,
     )
     widths: tuple[int, ...] = parameter(
         (64, 128, 256, 512, 1024, 2048, 4096), "hidden units", **common.WIDTHS
     )
     seeds: int = parameter(
-        20, "independent networks per width, each with its own pairs", share=0.03, **common.SEEDS
+        20, "independent networks per width, each with its own pairs", share=0.11, **common.SEEDS
     )
-    pairs: int = parameter(128, "pairs of training samples per network", share=0.03, **common.PAIRS)
+    pairs: int = parameter(128, "pairs of training samples per network", share=0.11, **common.PAIRS)
     kind: str = parameter("same", "classes of a pair", **common.KIND)
     figure_datasets: tuple[str, ...] = parameter(
         ("mnist-5000", "fashion-mnist", "digits"),
@@ -37,7 +37,7 @@ class Parameters(common.WithData):
     figure_widths: tuple[int, ...] = parameter(
         (1000, 2000, 3000, 4000, 5000), "hidden units there", **common.WIDTHS
     )
-    figure_seeds: int = parameter(20, "networks of each width there", share=0.97, **common.SEEDS)
+    figure_seeds: int = parameter(5, "networks of each width there", share=0.89, **common.SEEDS)
     figure_pairs: int = parameter(
-        128, "pairs there, the same for all networks", share=0.97, **common.PAIRS
+        128, "pairs there, the same for all networks", share=0.89, **common.PAIRS
     )
