@@ -24,7 +24,7 @@ PACKAGES = ("implreg", "implreg_book")
 # What beside a module can change a result or a page; prose and licences cannot.
 DATA = (".npz", ".js", ".css")
 # A new release of one of these can change a number.
-LIBRARIES = ("torch", "numpy", "scipy", "pandas")
+LIBRARIES = ("torch", "numpy", "scipy", "pandas", "pillow")  # the last one resizes images
 
 _NAME = re.compile(r"[\w.-]+")
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
