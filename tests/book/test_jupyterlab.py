@@ -155,7 +155,7 @@ def test_a_panel_moves_by_keyboard_and_mouse_and_draws(lab):
     lab.wait(lambda: "Drawn with what the controls say" in lab.text(PANEL))
     assert "the whole path, no" in lab.text(PANEL)
     pictures = lab.all(f"{PANEL} img")
-    assert len(pictures) == 2 and all(x.get_attribute("alt") for x in pictures)
+    assert len(pictures) == 3 and all(x.get_attribute("alt") for x in pictures)
     # By mouse to the right, which costs and so waits to be asked.
     drag = ActionChains(lab.browser).drag_and_drop_by_offset
     lab.do(lambda: lab.browser.execute_script(view, lab.handle("seeds")))

@@ -76,9 +76,9 @@ def test_stored_runs_are_drawn_at_once_and_others_priced(width):
     assert "default" in width.profile.value
     width.controls["seeds"].value = 10
     wait_until(lambda: "prose" in width.answer)
-    assert len(width.answer["figures"]) == 2 and len(width.answer["verdicts"]) == 3
+    assert len(width.answer["figures"]) == 3 and len(width.answer["verdicts"]) == 3
     assert "Over 210\nrandom networks" in width.answer["prose"]
-    assert len(width.result.children) == 1 + 3 + 2 + 1
+    assert len(width.result.children) == 1 + 3 + 3 + 2
     width.controls["seeds"].value = 10_000
     wait_until(lambda: "of CPU time" in width.status.value)
     assert width.profile.value == "(your own)"
