@@ -37,6 +37,20 @@ _POSITIVE = ["train_loss", "fluctuation"] + [
 ]
 
 
+# In the program for all sizes: from which learning rate the warm-up rises.
+WARMUP_FROM = {"mlp": 1e-5, "vgg": 1e-5, "resnet": 1e-6}
+
+
+def vgg_like(size: int, factor: float) -> Network:
+    """A VGG-like network with the program's dropout."""
+    return Network("vgg", size, factor, 0.5)
+
+
+def resnet_like(size: int, factor: float) -> Network:
+    """A ResNet with the program's dropout and first statistics of batch norm."""
+    return Network("resnet", size, factor, 0.5, "training")
+
+
 def networks(p: Training) -> Grid:
     """Networks of all families, sizes and seeds."""
     return Grid(experiment.run, configs(p), "networks")
@@ -46,19 +60,19 @@ def configs(p: Training) -> list[experiment.Config]:
     """One for each network, or for several that train side by side, the longest runs first."""
 
     def settings(
-        rate: float, epochs: tuple[int, ...], train: int, pairs: int, start: float = 1e-5
+        family: str, rate: float, epochs: tuple[int, ...], train: int, pairs: int
     ) -> dict[str, object]:
-        sgd = SGD(rate, epochs[-1], p.batch, p.warmup_epochs, warmup_from=start)
+        sgd = SGD(rate, epochs[-1], p.batch, p.warmup_epochs, WARMUP_FROM[family])
         common = {"dataset": p.dataset, "kinds": p.kinds, "sgd": sgd, "epochs": epochs}
-        return common | {"train": train, "pairs": pairs}
+        return common | {"train": train, "pairs": pairs, "side": p.side * (family != "mlp")}
 
     images = (p.conv_measure_at, p.conv_train, p.conv_pairs)
-    resnets = [Network("resnet", n, p.resnet_factor, 0.5, "training") for n in p.depths]
-    vggs = [Network("vgg", n, p.vgg_factor, 0.5) for n in p.convolutions]
-    perceptrons = settings(p.learning_rate, p.measure_at, p.train, p.pairs)
+    resnets = [resnet_like(n, p.resnet_factor) for n in p.depths]
+    vggs = [vgg_like(n, p.vgg_factor) for n in p.convolutions]
+    perceptrons = settings("mlp", p.learning_rate, p.measure_at, p.train, p.pairs)
     return [
-        *experiment.grid(resnets, p.seeds, side=p.side, **settings(p.resnet_rate, *images, 1e-6)),
-        *experiment.grid(vggs, p.seeds, side=p.side, **settings(p.vgg_rate, *images)),
+        *experiment.grid(resnets, p.seeds, **settings("resnet", p.resnet_rate, *images)),
+        *experiment.grid(vggs, p.seeds, **settings("vgg", p.vgg_rate, *images)),
         *experiment.grid([Network("mlp", n) for n in p.widths], p.seeds, **perceptrons),
     ]
 

@@ -7,6 +7,7 @@ import pandas as pd
 
 from implreg.training import SGD
 from implreg_book.chapters import protocols
+from implreg_book.chapters.families import WARMUP_FROM, resnet_like, vgg_like
 from implreg_book.evidence.statistics import NONE, Estimate, ratio
 from implreg_book.experiments import released as experiment
 from implreg_book.experiments import sgd
@@ -158,8 +159,8 @@ def grids(p: Parameters) -> Grids:
 def _configs(p: Parameters) -> list[experiment.Config]:
     perceptrons = [Network("mlp", n) for n in sorted(p.widths, reverse=True)]
     networks = [
-        Network("resnet", p.depth, p.resnet_factor, 0.5, "training"),
-        Network("vgg", p.convolutions, p.vgg_factor, 0.5),
+        resnet_like(p.depth, p.resnet_factor),
+        vgg_like(p.convolutions, p.vgg_factor),
         *perceptrons,
     ]
     return [
@@ -173,13 +174,12 @@ def _config(p: Parameters, network: Network, seed: int) -> experiment.Config:
     convolutional = network.family != "mlp"
     last = p.conv_epochs if convolutional else p.epochs
     smallest = {"mlp": min(p.widths), "vgg": 3, "resnet": 10}[network.family]
-    start = 1e-6 if network.family == "resnet" else 1e-5
     training = sgd.Config(
         p.dataset,
         p.conv_train if convolutional else p.train,
         network,
         (seed,),
-        SGD(p.learning_rate, last, warmup_epochs=p.warmup_epochs, warmup_from=start),
+        SGD(p.learning_rate, last, SGD.batch, p.warmup_epochs, WARMUP_FROM[network.family]),
         (0, last),
         p.conv_pairs if convolutional else p.pairs,
         side=p.side if convolutional else 0,

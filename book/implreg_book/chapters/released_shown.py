@@ -1,6 +1,7 @@
 """Figures and tables of the chapter "What the released program measures"."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pandas as pd
 
@@ -135,16 +136,11 @@ def agreements_table(found: Found) -> pd.DataFrame:
     ).T
 
 
-def _agreed(estimate: Estimate) -> str:
-    states = {Outcome.SUPPORTED: "equal", Outcome.NOT_SUPPORTED: "apart"}
-    return (
-        f"{states.get(rules.equal(estimate), 'undecided')}: {estimate:.2f}"
-        if estimate.n
-        else ("not tested")
-    )
+def _judged(estimate: Estimate, same: str, other: str) -> str:
+    """A ratio behind the word for what its interval says: equal to 1, beyond, or neither."""
+    word = {Outcome.SUPPORTED: same, Outcome.NOT_SUPPORTED: other}.get(rules.equal(estimate))
+    return f"{word or 'undecided'}: {estimate:.2f}" if estimate.n else "not tested"
 
 
-def _changed(estimate: Estimate) -> str:
-    states = {Outcome.SUPPORTED: "unchanged", Outcome.NOT_SUPPORTED: "changed"}
-    said = states.get(rules.equal(estimate), "undecided")
-    return f"{said}: {estimate:.2f}" if estimate.n else "not tested"
+_agreed = partial(_judged, same="equal", other="apart")
+_changed = partial(_judged, same="unchanged", other="changed")

@@ -16,11 +16,10 @@ from implreg.sampled import PROGRAM, sample
 from implreg.tracing import trace
 from implreg.tracing.paths import Pairs
 from implreg_book.experiments.families import Network
-from implreg_book.experiments.released import SEAM
+from implreg_book.experiments.released import REFERENCE_SEED, SEAM, norms_at_ends
 from implreg_book.experiments.types import Checked, Count, Index
 
 MEASURES = ("switches", "gap_deviation", "bridge_deviation", "deflection", "mid_path_deflection")
-_REFERENCE = 10**6  # seed of the reference network, which is no other one's
 
 
 @dataclass(frozen=True)
@@ -88,12 +87,9 @@ def _exact(
     }
 
 
-@torch.no_grad()
 def _norms(config: Config, data: Dataset) -> Tensor:
     """The norms of the reference network's outputs, (P, 2) float64."""
     members = shared_members(data.y_train, count=config.pairs)
     other = config.reference.load(config.reference_dataset, side=config.side)
-    net = config.reference.build(other, _REFERENCE)
-    x = other.x_train[members.flatten() % len(other.x_train)]
-    norms: Tensor = net(x.to(next(net.parameters()))).norm(dim=1)
-    return norms.double().view(members.shape)
+    ends = other.x_train[members.T % len(other.x_train)]
+    return norms_at_ends(config.reference.build(other, REFERENCE_SEED), *ends)

@@ -37,7 +37,7 @@ ESTIMATORS: Mapping[str, Traits] = {
 }
 _SINGLE = ("single precision", PROGRAMS, "program with seam")
 _NORMALISED = ("drift", "seam", "program with seam")  # the same as others without a normaliser
-_REFERENCE = 10**6  # seed of the reference network, which is no other one's
+REFERENCE_SEED = 10**6  # of the reference network, which is no other one's
 Positions = Annotated[int, partial(check_count, at_least=3)]  # how many are sampled
 
 
@@ -71,11 +71,11 @@ def run(config: Config) -> pd.DataFrame:
     data = training.data()
     ends = [training.drawn(data, seed)[training.kinds[0]] for seed in training.seeds]
     starts = training.networks(data)
-    reference = config.reference.build(data, _REFERENCE)
+    reference = config.reference.build(data, REFERENCE_SEED)
 
     def compare(i: int, net: nn.Module) -> list[dict[str, Any]]:
         norms = {"raw": None, **{
-            name: norms_at_ends(of, ends[i])
+            name: norms_at_ends(of, ends[i].x0, ends[i].x1)
             for name, of in (("own", starts[i]), ("reference", reference))
         }}  # fmt: skip
         rows = list(_exact(trace(net, ends[i]), ends[i], norms))
@@ -87,10 +87,10 @@ def run(config: Config) -> pd.DataFrame:
 
 
 @torch.no_grad()
-def norms_at_ends(net: nn.Module, ends: Pairs) -> Tensor:
-    """The norms of a network's outputs at both ends of each pair, (P, 2) float64."""
+def norms_at_ends(net: nn.Module, x0: Tensor, x1: Tensor) -> Tensor:
+    """The norms of a network's outputs at both ends of P paths, (P, ...) each: (P, 2) float64."""
     parameter = next(net.parameters())
-    found = [net(x.to(parameter)).norm(dim=1).double() for x in (ends.x0, ends.x1)]
+    found = [net(x.to(parameter)).norm(dim=1).double() for x in (x0, x1)]
     return torch.stack(found, dim=1)
 
 
