@@ -34,6 +34,8 @@ TRAIN: Rules = {"low": 10, "high": 60_000, "unit": "samples"}
 SIDE: Rules = {"low": 0, "high": 64, "unit": "pixels"}
 WIDTH: Rules = {"low": 1, "high": 65_536, "unit": "hidden units"}
 WIDTHS: Rules = WIDTH | {"least": 2, "order": "distinct"}
+# Narrower networks often give zero for a sample, by which nothing can be normalised.
+NORMALISED: Rules = {"low": 32}
 SEEDS: Rules = {"low": 1, "high": 10_000, "unit": "networks"}
 SEED: Rules = {"low": 0, "high": 2**31 - 1}
 PAIRS: Rules = {"low": 1, "high": 10_000, "unit": "pairs"}

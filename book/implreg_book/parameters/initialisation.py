@@ -16,7 +16,7 @@ class Parameters(common.WithData):
     dataset: str = parameter("digits", "data set", **common.DATA)
     train: int = parameter(1000, "training samples", **common.TRAIN)
     # Of few units all are off at both ends of some path, where nothing can be normalised.
-    width: int = parameter(512, "hidden units", **common.WIDTH | {"low": 32})
+    width: int = parameter(512, "hidden units", **common.WIDTH | common.NORMALISED)
     seeds: int = parameter(
         10, "independent networks per start, each with its own pairs", share=1, **common.SEEDS
     )

@@ -15,12 +15,11 @@ class Parameters(common.WithData):
 
     dataset: str = parameter("fashion-mnist", "data set of all networks", **common.DATA)
     train: int = parameter(1000, "training samples", **common.TRAIN)
-    # Of few units all are off at both ends of some path, where nothing can be normalised.
     widths: tuple[int, ...] = parameter(
         (64, 256, 1024, 4096),
         "hidden units of the perceptrons",
         most=6,
-        **common.WIDTHS | {"low": 32},
+        **common.WIDTHS | common.NORMALISED,
     )
     seeds: int = parameter(
         20, "independent perceptrons of each width, with their own pairs", share=0.5, **common.SEEDS

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from implreg_book.parameters import common
 from implreg_book.parameters.schema import parameter
 
-# Narrower networks often give zero for a sample, by which growth cannot be measured.
-_NARROWEST = 32
 # Faster, convolutional networks reach numbers in a few steps that no trace can follow.
 _CONV_RATE = common.RATE | {"high": 1}
 
@@ -21,7 +19,7 @@ class Training(common.WithData):
         (64, 128, 256, 512, 1024),
         "their hidden units",
         most=6,
-        **common.WIDTHS | {"low": _NARROWEST},
+        **common.WIDTHS | common.NORMALISED,
     )
     seeds: int = parameter(
         5, "independent networks of each kind, each with its own pairs", share=1, **common.SEEDS

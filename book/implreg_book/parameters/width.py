@@ -35,7 +35,7 @@ class Parameters(common.WithData):
         **common.DATA,
     )
     figure_widths: tuple[int, ...] = parameter(
-        (1000, 2000, 3000, 4000, 5000), "hidden units there", **common.WIDTHS
+        (1000, 2000, 3000, 4000, 5000), "hidden units there", **common.WIDTHS | common.NORMALISED
     )
     figure_seeds: int = parameter(5, "networks of each width there", share=0.89, **common.SEEDS)
     figure_pairs: int = parameter(

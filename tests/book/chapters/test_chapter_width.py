@@ -9,6 +9,8 @@ from implreg_book.chapters.width import Found
 from implreg_book.chapters.width_figure import InBoth
 from implreg_book.parameters.width import Parameters
 
+from implreg.errors import InputError
+
 CHAPTER = "width"
 
 
@@ -69,8 +71,8 @@ def test_figure_2_says_where_the_estimates_agree(program, exact, words):
     )
     rising = width_figure.numbers(in_both(p, exponent=0.2))
     assert rising["figure-falls"] == "0 of 2 data sets"
-    other = Parameters(figure_widths=(10, 1000), figure_seeds=3)
-    assert width_figure.numbers(in_both(other))["figure-sizes"] == "at 10 and 1,000 units"
+    other = Parameters(figure_widths=(40, 1000), figure_seeds=3)
+    assert width_figure.numbers(in_both(other))["figure-sizes"] == "at 40 and 1,000 units"
 
 
 def table(exponent, growth, bridge):
@@ -105,3 +107,8 @@ def test_gaps_that_grow_are_not_said_to_fall():
     numbers = told(CHAPTER, Found(p, table(0.3, 0.0, 1.5), in_both(p)))
     assert numbers["course"] == "rises" and "no, more" in numbers["answer"]
     assert "do not cancel here" in numbers["walk"]
+
+
+def test_reference_networks_too_narrow_to_divide_by_are_refused():
+    with pytest.raises(InputError, match="figure_widths"):
+        Parameters.of({"figure_widths": [3, 40]})
